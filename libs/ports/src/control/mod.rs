@@ -1,0 +1,84 @@
+//! `ControlLog`: what changes permissions, in one order for all nodes, and the knowledge who has applied it.
+
+pub mod conformance;
+pub mod embedded;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use model::{NodeId, PolicyVersion, UserId};
+
+use crate::PortError;
+
+/// A change of what somebody may see.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum ControlEntry {
+    /// The two became friends.
+    Befriended(UserId, UserId),
+    /// The two are friends no longer.
+    Unfriended(UserId, UserId),
+    /// The user is being deleted: sessions end, nobody sees them, nothing of theirs is taken in.
+    UserDeleted(UserId),
+}
+
+/// An entry with its place in the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ControlRecord {
+    /// Its index; indexes ascend, and may leave numbers out.
+    pub index: PolicyVersion,
+    /// The change.
+    pub entry: ControlEntry,
+}
+
+/// What a read of the log found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogRead {
+    /// Every entry after the given index, ascending, and the log's end at the time of the read.
+    Entries {
+        /// The entries.
+        records: Vec<ControlRecord>,
+        /// The index that has now been read up to.
+        end: PolicyVersion,
+    },
+    /// Entries after the given index are no longer kept: what they changed has to be read from the directory again.
+    Compacted {
+        /// The index from which on the log can be read.
+        end: PolicyVersion,
+    },
+}
+
+/// How long the right to send lasts after a poll (T), and so the longest that a revoke waits for a node that does not
+/// answer.
+pub const RIGHT_TO_SEND: Duration = Duration::from_secs(10);
+
+/// The control log. A node that may send positions is a *sender*: it holds a lease ([`crate::Discovery`]), polls the
+/// log, applies what is new, confirms, and stops sending by itself when it could not poll for [`RIGHT_TO_SEND`].
+///
+/// # Contract
+///
+/// 1. `append` puts an entry at the end and returns its index once it is there for every later `read_after`.
+/// 2. `read_after` is linearizable: it returns every entry whose `append` returned before the read began.
+/// 3. Every node reads the entries in the same order.
+/// 4. `confirm` says that a sender has applied everything up to an index.
+/// 5. `settled` returns once each node that was a sender when it was called has confirmed the index, or
+///    [`RIGHT_TO_SEND`] has passed since the call, by when a node that did not confirm has stopped sending.
+/// 6. `changed` returns when there may be something after the index; it may return too early, and only makes a poll
+///    come sooner. Cancel safe.
+#[async_trait]
+pub trait ControlLog: Send + Sync {
+    /// Appends.
+    async fn append(&self, entry: ControlEntry) -> Result<PolicyVersion, PortError>;
+
+    /// Reads on.
+    async fn read_after(&self, index: PolicyVersion) -> Result<LogRead, PortError>;
+
+    /// Has applied.
+    async fn confirm(&self, node: NodeId, index: PolicyVersion) -> Result<(), PortError>;
+
+    /// Waits until no node sends by what was before the index.
+    async fn settled(&self, index: PolicyVersion) -> Result<(), PortError>;
+
+    /// Waits for news.
+    async fn changed(&self, index: PolicyVersion);
+}

@@ -1,0 +1,11 @@
+//! The frames between a phone and its gateway: JSON objects with a `type`, one per WebSocket text message.
+
+mod cursor;
+mod inbound;
+mod number;
+mod outbound;
+
+pub use cursor::{BadCursor, PageCursor};
+pub(crate) use inbound::ClientFrameSchema;
+pub use inbound::{BadFrame, ClientFrame, Init, Limit, Report, decode};
+pub use outbound::{ErrorCode, ErrorFrame, Friend, GoneReason, Nearby, ServerFrame};
