@@ -134,15 +134,7 @@ struct Raw<'a> {
 
 /// Decodes one text message. Unknown fields are ignored; `null` is the same as absent.
 pub fn decode(text: &str) -> Result<ClientFrame, BadFrame> {
-    let raw: Raw<'_> = serde_json::from_str(text).map_err(|error| {
-        // serde_json's own text may quote the input: only the place is told.
-        let message = format!(
-            "not a JSON object of this protocol, at line {} column {}: a frame is an object with a string `type`, each field once",
-            error.line(),
-            error.column()
-        );
-        BadFrame { code: ErrorCode::BadJson, field: None, message }
-    })?;
+    let raw = Raw::parse(text)?;
     match raw.kind.as_deref() {
         Some("location") => raw.report().map(ClientFrame::Location),
         Some("init") => raw.init().map(ClientFrame::Init),
@@ -164,7 +156,21 @@ pub fn decode(text: &str) -> Result<ClientFrame, BadFrame> {
     }
 }
 
-impl Raw<'_> {
+impl<'a> Raw<'a> {
+    fn parse(text: &'a str) -> Result<Raw<'a>, BadFrame> {
+        let bad = |place: String| BadFrame {
+            code: ErrorCode::BadJson,
+            field: None,
+            message: format!("not a frame{place}: a frame is a JSON object with a string `type`, each field once"),
+        };
+        // serde would take a list for the fields in their order.
+        if !text.trim_start().starts_with('{') {
+            return Err(bad(String::new()));
+        }
+        // serde_json's own text may quote the input: only the place is told.
+        serde_json::from_str(text).map_err(|error| bad(format!(" (line {} column {})", error.line(), error.column())))
+    }
+
     fn init(&self) -> Result<Init, BadFrame> {
         let watches = self.lat.is_none() && self.lon.is_none() && self.ts.is_none();
         let report = if watches { None } else { Some(self.report()?) };
