@@ -8,13 +8,30 @@
 pub mod broker;
 pub mod cache;
 pub mod clock;
+pub mod conformance;
 pub mod control;
 pub mod discovery;
 pub mod error;
 pub mod friendships;
+pub mod health;
 pub mod history;
 pub mod sessions;
+pub mod store;
 pub mod users;
+
+/// The embedded backends: memory, and one directory on local disk.
+pub mod embedded {
+    pub use crate::broker::embedded::{EmbeddedBroker, EmbeddedBus};
+    pub use crate::cache::embedded::EmbeddedCache;
+    pub use crate::control::embedded::EmbeddedControlLog;
+    pub use crate::discovery::embedded::EmbeddedDiscovery;
+    pub use crate::friendships::embedded::FjallFriendships;
+    pub use crate::health::Health;
+    pub use crate::history::embedded::FjallHistory;
+    pub use crate::sessions::embedded::EmbeddedSessions;
+    pub use crate::store::Store;
+    pub use crate::users::embedded::FjallUsers;
+}
 
 pub use broker::{Arrival, Broker, Channel, Inbox, Publication};
 pub use cache::{LocationCache, Put};

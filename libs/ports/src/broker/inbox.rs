@@ -49,6 +49,14 @@ impl InboxSender {
         self.lost.channels.lock().extend(channels);
         self.lost.some.notify_one();
     }
+
+    /// These channels are subscribed no longer: a gap that has not been told yet does not name them.
+    pub fn forget(&self, channels: &[Channel]) {
+        let mut lost = self.lost.channels.lock();
+        for channel in channels {
+            lost.remove(channel);
+        }
+    }
 }
 
 impl Inbox {

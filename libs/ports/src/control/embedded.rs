@@ -1,1 +1,131 @@
-//! placeholder
+//! The control log in memory.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use model::{NodeId, PolicyVersion};
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use tokio::sync::watch;
+
+use super::{ControlEntry, ControlLog, ControlRecord, LogRead, RIGHT_TO_SEND};
+use crate::discovery::embedded::EmbeddedDiscovery;
+use crate::health::{Health, Switch};
+use crate::{Clock, PortError};
+
+/// Entries kept, 32 B each: minutes of a large installation's revokes. A node polls every few seconds.
+const KEPT: usize = 100_000;
+
+/// A list of entries and how far each node has applied it.
+pub struct EmbeddedControlLog {
+    clock: Clock,
+    senders: Arc<EmbeddedDiscovery>,
+    log: Mutex<Log>,
+    /// The index of the newest entry.
+    end: watch::Sender<u64>,
+    /// How far each node has come.
+    confirmed: watch::Sender<FxHashMap<NodeId, PolicyVersion>>,
+    health: Switch,
+}
+
+struct Log {
+    /// Without gaps; the last has the index `end`.
+    entries: VecDeque<ControlEntry>,
+    end: u64,
+    kept: usize,
+}
+
+impl EmbeddedControlLog {
+    /// An empty one; who is a sender is known to `senders`.
+    pub fn new(clock: Clock, senders: Arc<EmbeddedDiscovery>) -> EmbeddedControlLog {
+        EmbeddedControlLog::keeping(KEPT, clock, senders)
+    }
+
+    /// One that keeps only so many entries, for tests of what comes after.
+    pub fn keeping(kept: usize, clock: Clock, senders: Arc<EmbeddedDiscovery>) -> EmbeddedControlLog {
+        EmbeddedControlLog {
+            clock,
+            senders,
+            log: Mutex::new(Log { entries: VecDeque::new(), end: 0, kept }),
+            end: watch::Sender::new(0),
+            confirmed: watch::Sender::default(),
+            health: Switch::up("embedded control log"),
+        }
+    }
+
+    /// Makes it sick or well, for tests.
+    pub fn set_health(&self, health: Health) {
+        self.health.set(health);
+    }
+}
+
+#[async_trait]
+impl ControlLog for EmbeddedControlLog {
+    async fn append(&self, entry: ControlEntry) -> Result<PolicyVersion, PortError> {
+        self.health.ask().await?;
+        let index = self.log.lock().append(entry);
+        // The highest wins: two appends may come here in either order.
+        self.end.send_if_modified(|end| index > *end && std::mem::replace(end, index) != index);
+        self.health.answer(PolicyVersion(index)).await
+    }
+
+    async fn read_after(&self, index: PolicyVersion) -> Result<LogRead, PortError> {
+        self.health.ask().await?;
+        let read = self.log.lock().read_after(index.0);
+        self.health.answer(read).await
+    }
+
+    async fn confirm(&self, node: NodeId, index: PolicyVersion) -> Result<(), PortError> {
+        self.health.ask().await?;
+        self.confirmed.send_modify(|confirmed| {
+            let applied = confirmed.entry(node).or_default();
+            *applied = index.max(*applied);
+        });
+        self.health.answer(()).await
+    }
+
+    async fn settled(&self, index: PolicyVersion) -> Result<(), PortError> {
+        let deadline = self.clock.monotonic().after(RIGHT_TO_SEND);
+        self.health.ask().await?;
+        let senders = self.senders.senders();
+        let mut confirmed = self.confirmed.subscribe();
+        let all = |confirmed: &FxHashMap<NodeId, PolicyVersion>| {
+            senders.iter().all(|sender| confirmed.get(sender).is_some_and(|applied| *applied >= index))
+        };
+        tokio::select! {
+            _ = confirmed.wait_for(all) => {}
+            // May be late when the machine sleeps, which is safe; never early.
+            () = tokio::time::sleep(deadline.since(self.clock.monotonic())) => {}
+        }
+        self.health.answer(()).await
+    }
+
+    async fn changed(&self, index: PolicyVersion) {
+        // Fails only when the sender is gone, and it lives in `self`.
+        let _ = self.end.subscribe().wait_for(|end| *end > index.0).await;
+    }
+}
+
+impl Log {
+    fn append(&mut self, entry: ControlEntry) -> u64 {
+        if self.entries.len() == self.kept {
+            self.entries.pop_front();
+        }
+        self.entries.push_back(entry);
+        self.end += 1;
+        self.end
+    }
+
+    fn read_after(&self, index: u64) -> LogRead {
+        let end = PolicyVersion(self.end);
+        let before_first = self.end - self.entries.len() as u64;
+        if index < before_first {
+            return LogRead::Compacted { end };
+        }
+        let read = usize::try_from(index - before_first).unwrap_or(usize::MAX);
+        let unread = self.entries.iter().zip(before_first + 1..).skip(read);
+        let records = unread.map(|(entry, index)| ControlRecord { index: PolicyVersion(index), entry: *entry });
+        LogRead::Entries { records: records.collect(), end }
+    }
+}

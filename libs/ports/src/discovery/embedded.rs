@@ -1,1 +1,114 @@
-//! placeholder
+//! Discovery in memory: the nodes of one process (one when it serves, several when tests run a cluster).
+
+use std::collections::{BTreeMap, HashMap};
+
+use async_trait::async_trait;
+use model::{MonotonicMs, NodeId};
+use parking_lot::Mutex;
+
+use super::{Discovery, Document, LEASE};
+use crate::health::{Health, Switch};
+use crate::{Clock, PortError};
+
+const BACKEND: &str = "embedded discovery";
+
+/// Leases by the process's own clock, documents in a map.
+pub struct EmbeddedDiscovery {
+    clock: Clock,
+    state: Mutex<State>,
+    health: Switch,
+}
+
+#[derive(Default)]
+struct State {
+    /// Until when each is a member.
+    members: BTreeMap<NodeId, MonotonicMs>,
+    documents: HashMap<String, Document>,
+}
+
+impl EmbeddedDiscovery {
+    /// Without members; leases end by this clock.
+    pub fn new(clock: Clock) -> EmbeddedDiscovery {
+        EmbeddedDiscovery { clock, state: Mutex::default(), health: Switch::up(BACKEND) }
+    }
+
+    /// Makes it sick or well, for tests.
+    pub fn set_health(&self, health: Health) {
+        self.health.set(health);
+    }
+
+    /// Members, whatever the health: what the control log of the same process knows.
+    pub(crate) fn senders(&self) -> Vec<NodeId> {
+        self.state.lock().living(self.clock.monotonic())
+    }
+}
+
+#[async_trait]
+impl Discovery for EmbeddedDiscovery {
+    async fn join(&self, node: NodeId) -> Result<(), PortError> {
+        let until = self.clock.monotonic().after(LEASE);
+        self.health.ask().await?;
+        self.state.lock().members.insert(node, until);
+        self.health.answer(()).await
+    }
+
+    async fn keepalive(&self, node: NodeId) -> Result<(), PortError> {
+        let until = self.clock.monotonic().after(LEASE);
+        self.health.ask().await?;
+        if !self.state.lock().prolong(node, until, self.clock.monotonic()) {
+            return Err(PortError::Refused { backend: BACKEND, reason: format!("{node} is no member") });
+        }
+        self.health.answer(()).await
+    }
+
+    async fn leave(&self, node: NodeId) -> Result<(), PortError> {
+        self.health.ask().await?;
+        self.state.lock().members.remove(&node);
+        self.health.answer(()).await
+    }
+
+    async fn members(&self) -> Result<Vec<NodeId>, PortError> {
+        self.health.ask().await?;
+        let members = self.senders();
+        self.health.answer(members).await
+    }
+
+    async fn document(&self, name: &str) -> Result<Document, PortError> {
+        self.health.ask().await?;
+        let document = self.state.lock().documents.get(name).cloned();
+        self.health.answer(document.unwrap_or(Document { version: 0, text: String::new() })).await
+    }
+
+    async fn swap(&self, name: &str, version: u64, text: &str) -> Result<bool, PortError> {
+        self.health.ask().await?;
+        let swapped = self.state.lock().swap(name, version, text);
+        self.health.answer(swapped).await
+    }
+}
+
+impl State {
+    fn living(&mut self, now: MonotonicMs) -> Vec<NodeId> {
+        self.members.retain(|_, until| *until > now);
+        self.members.keys().copied().collect()
+    }
+
+    fn prolong(&mut self, node: NodeId, until: MonotonicMs, now: MonotonicMs) -> bool {
+        match self.members.get_mut(&node) {
+            Some(lease) if *lease > now => {
+                // Of two calls that overtook each other, the later lease holds.
+                *lease = until.max(*lease);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn swap(&mut self, name: &str, version: u64, text: &str) -> bool {
+        let current = self.documents.get(name).map_or(0, |document| document.version);
+        if current != version {
+            return false;
+        }
+        self.documents.insert(name.to_owned(), Document { version: version + 1, text: text.to_owned() });
+        true
+    }
+}

@@ -30,6 +30,12 @@ pub enum PutUser {
     Deleting,
 }
 
+/// Ids that `resolve` makes begin here.
+pub const FIRST_RESOLVED_ID: u64 = 1 << 63;
+
+/// The longest subject that `resolve` takes. Far above what identity providers use; stores have limits on keys.
+pub const MAX_SUBJECT_BYTES: usize = 4_096;
+
 /// The users.
 ///
 /// # Contract
@@ -38,8 +44,9 @@ pub enum PutUser {
 /// 2. `get_many` answers for each id, in order; `None` for who does not exist. One who is being deleted is returned
 ///    with `deleting` set.
 /// 3. `resolve` gives the one user id of a token's subject that is not itself a decimal number. The first call for a
-///    subject creates the user, with the subject as name; every later call, on any node, returns the same id. Ids
-///    made so are from 2^63 up, so that they never meet those that an application chose below.
+///    subject creates the user, with the subject as name, durable when it returns; every later call, on any node,
+///    returns the same id. Ids made so are from 2^63 up, so that they never meet those that an application chose
+///    below. A subject that is empty or longer than [`MAX_SUBJECT_BYTES`] is refused.
 /// 4. `begin_delete` marks a user and returns whether there was one; durable when it returns. Repeating it changes
 ///    nothing.
 /// 5. `finish_delete` removes a user who was marked, with the subjects that resolve to them; who was not marked stays.
