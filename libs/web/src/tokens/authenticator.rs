@@ -6,13 +6,11 @@ use std::sync::Arc;
 use axum::extract::{FromRef, FromRequestParts};
 use axum::http::request::Parts;
 use model::{TimestampMs, UserId};
+use ports::users::MAX_SUBJECT_BYTES;
 use ports::{Clock, Users};
 
 use super::{AuthError, LEEWAY, Scope, Scopes, TokenKeys, bearer};
 use crate::Problem;
-
-/// The longest subject, in bytes: RFC 7519 leaves it open, and OpenID Connect bounds it so.
-const MAX_SUBJECT_BYTES: usize = 255;
 
 /// Finds out who is calling. Verifying is CPU work (an RSA signature about 50 us): admit first.
 pub struct Authenticator {
