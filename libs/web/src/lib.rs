@@ -4,6 +4,7 @@
 
 pub mod cursor;
 pub mod extract;
+pub mod openapi;
 pub mod problem;
 pub mod readiness;
 pub mod tokens;

@@ -239,6 +239,11 @@ impl Problem {
         Problem::new(Kind::Internal, "this failed, and trying again will not help")
     }
 
+    /// The same, about this part of the request.
+    pub fn about(self, field: impl Into<Cow<'static, str>>) -> Problem {
+        Problem { field: Some(field.into()), ..self }
+    }
+
     /// The same with `Retry-After`, in whole seconds, at least one.
     pub fn retry_after(self, after: Duration) -> Problem {
         let whole = u32::try_from(after.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX);

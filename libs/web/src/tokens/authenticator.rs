@@ -117,6 +117,18 @@ impl Caller {
         self.user.ok_or_else(|| Problem::forbidden("this needs the token of a user"))
     }
 
+    /// A problem unless the caller is this user or has the scope. Another user's token is answered as if there were no
+    /// such user, whether there is or not; nothing is looked up to find out.
+    pub fn require_self_or(&self, scope: Scope, user: UserId) -> Result<(), Problem> {
+        if self.is(user) || self.may(scope) {
+            Ok(())
+        } else if self.may(Scope::User) {
+            Err(Problem::no_such_user())
+        } else {
+            self.require(scope)
+        }
+    }
+
     /// A problem unless the token has the scope.
     pub fn require(&self, scope: Scope) -> Result<(), Problem> {
         if self.may(scope) {

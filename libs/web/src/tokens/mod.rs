@@ -15,6 +15,7 @@ pub use scopes::{Scope, Scopes};
 use std::time::Duration;
 
 use ports::PortError;
+use ports::users::MAX_SUBJECT_BYTES;
 use thiserror::Error;
 
 use crate::Problem;
@@ -57,7 +58,7 @@ pub enum AuthError {
     #[error("the token is meant for another service")]
     Audience,
     /// A token without scopes speaks for a user, and names none.
-    #[error("the token must name its user in `sub`, in 1 to 255 bytes")]
+    #[error("the token must name its user in `sub`, in 1 to {MAX_SUBJECT_BYTES} bytes")]
     NoSubject,
     /// The token counts, and who its subject is could not be found out.
     #[error("the token's user cannot be looked up")]
