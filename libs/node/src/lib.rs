@@ -1,1 +1,34 @@
-//! placeholder
+//! The engine of one node, between the sockets and the ports.
+//!
+//! The way of one update, in reading order: [`session`](Session) takes it in, `shard` moves its owner, `pump` carries
+//! it to cache, history and broker; then, perhaps on another machine, `fanout` takes it from the inbox to the shards
+//! that watch its owner, `shard` marks who has news and rings their `signal`, and their sessions drain.
+//!
+//! `control` applies changes of permissions and keeps the right to send; `subscriptions` keeps the broker in step with
+//! `interest`; `limits` has every bound. No backend is named here.
+
+mod breaker;
+mod calls;
+mod control;
+mod fanout;
+mod interest;
+pub mod limits;
+mod metrics;
+mod node;
+mod pump;
+mod rate;
+mod recorder;
+mod session;
+mod settings;
+pub mod shard;
+mod shared;
+mod signal;
+mod subscriptions;
+
+pub use calls::{Answer, NearbyCall};
+pub use metrics::{Metrics, Outcome};
+pub use node::Node;
+pub use session::{Drain, Refused, Session};
+pub use settings::Settings;
+pub use shared::Backends;
+pub use signal::Signal;

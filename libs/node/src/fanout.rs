@@ -1,0 +1,52 @@
+//! From the waist to the shards.
+
+use std::sync::Arc;
+
+use model::UserId;
+use ports::{Arrival, Channel, Inbox, Publication};
+use rustc_hash::FxHashSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::shared::Shared;
+
+/// Gives arrivals to the shards until `stop`.
+pub(crate) async fn run(shared: Arc<Shared>, mut inbox: Inbox, stop: CancellationToken) {
+    loop {
+        let arrival = tokio::select! {
+            () = stop.cancelled() => return,
+            arrival = inbox.recv() => arrival,
+        };
+        match arrival {
+            Some(Arrival::Batch(batch)) => hear(&shared, &batch),
+            Some(Arrival::Gap(channels)) => recover(&shared, &channels),
+            None => return,
+        }
+    }
+}
+
+fn hear(shared: &Shared, batch: &[Publication]) {
+    let fixes = batch.iter().filter_map(|publication| match publication {
+        Publication::Location(fix) => Some(*fix),
+        _ => None,
+    });
+    shared.heard(fixes.map(|fix| (fix, shared.interest.shards(fix.user))));
+}
+
+/// Every gap is answered alike: read the cache for those channels, publish the last position of our own users among
+/// them.
+fn recover(shared: &Shared, channels: &[Channel]) {
+    shared.metrics.gaps.inc();
+    let users: FxHashSet<UserId> = channels
+        .iter()
+        .filter_map(|channel| match channel {
+            Channel::User(user) => Some(*user),
+            _ => None,
+        })
+        .collect();
+    tracing::info!(channels = users.len(), "a gap: reading the cache and publishing again");
+    users.iter().for_each(|&user| shared.interest.lost(user));
+    shared.subscriptions.submit(users.iter().copied().collect());
+    for shard in 0..shared.shards.len() {
+        shared.publish_again(shard, |user| users.contains(&user));
+    }
+}

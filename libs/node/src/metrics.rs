@@ -1,0 +1,139 @@
+//! What the engine counts. Every drop is counted: marked = delivered + replaced + dropped + queued.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::shard::Tally;
+
+/// What became of a reported position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// It is the user's newest.
+    Newest,
+    /// Older than the user's newest: to the history only.
+    Late,
+    /// Above the rate limit.
+    RateLimited,
+    /// Out of bounds.
+    Bad,
+    /// Another device of the user shares.
+    NotSharing,
+}
+
+/// A label with one name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Label {
+    kind: &'static str,
+}
+
+/// The engine's counters; clones share them.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    updates: Family<Label, Counter>,
+    news: Family<Label, Counter>,
+    /// News that wait.
+    pub(crate) queued: Gauge,
+    /// Distances compared with a radius.
+    pub(crate) checks: Counter,
+    /// From receipt to the socket, seconds.
+    pub(crate) age: Histogram,
+    /// Connections.
+    pub(crate) viewers: Gauge,
+    /// Users watched.
+    pub(crate) watched: Gauge,
+    /// Channels subscribed to.
+    pub(crate) subscriptions: Gauge,
+    /// Channels whose subscription or read is still to be done.
+    pub(crate) owed: Gauge,
+    failures: Family<Label, Counter>,
+    /// Gaps told by the broker.
+    pub(crate) gaps: Counter,
+    /// Points that wait for the history.
+    pub(crate) history_queued: Gauge,
+    history: Family<Label, Counter>,
+}
+
+/// Seconds. The promises are 50 ms at the 99th percentile on one node, and 10 ms at half load.
+const AGE_BUCKETS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+
+impl Metrics {
+    /// Registers the engine's metrics.
+    pub fn register(registry: &mut Registry) -> Metrics {
+        let metrics = Metrics {
+            updates: Family::default(),
+            news: Family::default(),
+            queued: Gauge::default(),
+            checks: Counter::default(),
+            age: Histogram::new(AGE_BUCKETS),
+            viewers: Gauge::default(),
+            watched: Gauge::default(),
+            subscriptions: Gauge::default(),
+            owed: Gauge::default(),
+            failures: Family::default(),
+            gaps: Counter::default(),
+            history_queued: Gauge::default(),
+            history: Family::default(),
+        };
+        let r = registry.sub_registry_with_prefix("nearby");
+        r.register("updates", "Positions reported by devices, by what became of them", metrics.updates.clone());
+        r.register(
+            "news",
+            "News of a friend for a viewer: marked = delivered + replaced + dropped + queued",
+            metrics.news.clone(),
+        );
+        r.register("news_queued", "News that wait to be written", metrics.queued.clone());
+        r.register("checks", "Distances compared with a radius", metrics.checks.clone());
+        r.register_with_unit(
+            "update_age",
+            "From the receipt of a position to its writing to a friend's socket",
+            Unit::Seconds,
+            metrics.age.clone(),
+        );
+        r.register("viewers", "Connections that watch", metrics.viewers.clone());
+        r.register("watched_users", "Users watched by a connection, per shard", metrics.watched.clone());
+        r.register("subscriptions", "Channels subscribed to", metrics.subscriptions.clone());
+        r.register("subscriptions_owed", "Channels to be subscribed to or read", metrics.owed.clone());
+        r.register("backend_failures", "Failed or timed out calls, by backend", metrics.failures.clone());
+        r.register("gaps", "Gaps told by the broker", metrics.gaps.clone());
+        r.register("history_queued", "Points that wait for the history", metrics.history_queued.clone());
+        r.register("history_points", "Points for the history, by what became of them", metrics.history.clone());
+        metrics
+    }
+
+    /// A device reported a position.
+    pub fn update(&self, outcome: Outcome) {
+        let kind = match outcome {
+            Outcome::Newest => "newest",
+            Outcome::Late => "late",
+            Outcome::RateLimited => "rate_limited",
+            Outcome::Bad => "bad",
+            Outcome::NotSharing => "not_sharing",
+        };
+        self.updates.get_or_create(&Label { kind }).inc();
+    }
+
+    pub(crate) fn failure(&self, backend: &'static str) {
+        self.failures.get_or_create(&Label { kind: backend }).inc();
+    }
+
+    pub(crate) fn history(&self, kind: &'static str, points: usize) {
+        self.history.get_or_create(&Label { kind }).inc_by(points as u64);
+    }
+
+    pub(crate) fn tally(&self, tally: Tally) {
+        self.checks.inc_by(tally.checks);
+        let counts = [
+            ("marked", tally.marked),
+            ("delivered", tally.delivered),
+            ("replaced", tally.replaced),
+            ("dropped", tally.dropped),
+        ];
+        for (kind, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
+            self.news.get_or_create(&Label { kind }).inc_by(count);
+        }
+    }
+}

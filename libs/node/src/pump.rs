@@ -1,0 +1,189 @@
+//! From the sessions to the waist: cache, history, broker, in batches, the next batch growing meanwhile. Round trips
+//! cost latency, never throughput, and no reader of a socket waits for them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use model::{Fix, UserId};
+use parking_lot::Mutex;
+use ports::{HistoryPoint, Publication, Put};
+use rustc_hash::FxHashMap;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::limits;
+use crate::shared::Shared;
+
+/// A position on its way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) fix: Fix,
+    /// Has not been offered to the history yet.
+    pub(crate) fresh: bool,
+}
+
+#[derive(Default)]
+struct Waiting {
+    fixes: Vec<Outgoing>,
+    /// Where in `fixes` a user's position is.
+    index: FxHashMap<UserId, usize>,
+    /// Something did not fit: when there is room again, everybody's newest position is sent.
+    overflowed: bool,
+}
+
+/// One shard's pump. The newest position of a user takes the place of one that still waits.
+#[derive(Default)]
+pub(crate) struct Pump {
+    waiting: Mutex<Waiting>,
+    bell: Notify,
+    begun: AtomicU64,
+    done: AtomicU64,
+    progress: Notify,
+}
+
+impl Pump {
+    /// Puts a position in. Never waits.
+    pub(crate) fn offer(&self, outgoing: Outgoing) {
+        {
+            let mut waiting = self.waiting.lock();
+            let user = outgoing.fix.user;
+            if let Some(&at) = waiting.index.get(&user) {
+                let held = &mut waiting.fixes[at];
+                if held.fix.order <= outgoing.fix.order {
+                    *held = Outgoing { fresh: held.fresh || outgoing.fresh, ..outgoing };
+                }
+            } else if waiting.fixes.len() < limits::PUMP_FIXES {
+                let at = waiting.fixes.len();
+                waiting.index.insert(user, at);
+                waiting.fixes.push(outgoing);
+            } else {
+                waiting.overflowed = true;
+            }
+        }
+        self.bell.notify_one();
+    }
+
+    /// Drops what waits of a user and waits until nothing of theirs is on its way any more.
+    pub(crate) async fn forget(&self, user: UserId) {
+        {
+            let mut waiting = self.waiting.lock();
+            let waiting = &mut *waiting;
+            waiting.fixes.retain(|outgoing| outgoing.fix.user != user);
+            waiting.index = waiting.fixes.iter().enumerate().map(|(at, outgoing)| (outgoing.fix.user, at)).collect();
+        }
+        self.settled(self.begun.load(Ordering::Acquire)).await;
+    }
+
+    async fn settled(&self, begun: u64) {
+        loop {
+            let progress = self.progress.notified();
+            tokio::pin!(progress);
+            progress.as_mut().enable();
+            if self.done.load(Ordering::Acquire) >= begun {
+                return;
+            }
+            progress.await;
+        }
+    }
+
+    /// Waits until all that waits now has been sent once.
+    pub(crate) async fn flush(&self) {
+        while !self.waiting.lock().fixes.is_empty() {
+            self.bell.notify_one();
+            let begun = self.begun.load(Ordering::Acquire) + 1;
+            self.settled(begun).await;
+        }
+        self.settled(self.begun.load(Ordering::Acquire)).await;
+    }
+
+    /// The next batch, and whether there was more than fitted.
+    fn take(&self, batch: &mut Vec<Outgoing>) -> bool {
+        batch.clear();
+        let mut waiting = self.waiting.lock();
+        let waiting = &mut *waiting;
+        if waiting.fixes.len() <= limits::PUMP_BATCH {
+            std::mem::swap(batch, &mut waiting.fixes);
+            waiting.index.clear();
+        } else {
+            batch.extend(waiting.fixes.drain(..limits::PUMP_BATCH));
+            waiting.index.clear();
+            waiting.index.extend(waiting.fixes.iter().enumerate().map(|(at, outgoing)| (outgoing.fix.user, at)));
+        }
+        if !batch.is_empty() {
+            // Under the lock: whoever finds nothing waiting also finds this batch counted as begun.
+            self.begun.fetch_add(1, Ordering::AcqRel);
+        }
+        waiting.fixes.is_empty() && std::mem::take(&mut waiting.overflowed)
+    }
+}
+
+/// Runs one shard's pump until `stop`.
+pub(crate) async fn run(shared: Arc<Shared>, shard: usize, stop: CancellationToken) {
+    let pump = &shared.pumps[shard];
+    let mut batch = Vec::new();
+    let mut unconfirmed: Vec<Outgoing> = Vec::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = pump.bell.notified() => {}
+            () = sleep(limits::RETRY), if !unconfirmed.is_empty() => {
+                unconfirmed.drain(..).for_each(|outgoing| pump.offer(outgoing));
+            }
+        }
+        loop {
+            let overflowed = pump.take(&mut batch);
+            if batch.is_empty() {
+                break;
+            }
+            send(&shared, shard, &mut batch, &mut unconfirmed).await;
+            pump.done.fetch_add(1, Ordering::AcqRel);
+            pump.progress.notify_waiters();
+            if overflowed {
+                shared.publish_again(shard, |_| true);
+            }
+        }
+    }
+}
+
+/// The second half of one update's way to the waist. The order matters: whoever is told to read the cache instead of
+/// a message that was lost must find it there.
+async fn send(shared: &Shared, shard: usize, batch: &mut Vec<Outgoing>, unconfirmed: &mut Vec<Outgoing>) {
+    let fixes: Vec<Fix> = batch.iter().map(|outgoing| outgoing.fix).collect();
+    if let Some(puts) = shared.put_into_cache(&fixes).await {
+        let mut puts = puts.into_iter();
+        let mut stale = Vec::new();
+        batch.retain(|outgoing| {
+            let keep = puts.next() != Some(Put::Stale);
+            if !keep {
+                stale.push(outgoing.fix);
+            }
+            keep
+        });
+        for fix in stale {
+            shared.check_superseded(shard, &fix).await;
+        }
+    }
+    shared.recorder.offer(batch.iter().filter(|outgoing| outgoing.fresh).map(|outgoing| point(&outgoing.fix)));
+    let publications: Vec<Publication> = batch.iter().map(|outgoing| Publication::Location(outgoing.fix)).collect();
+    let failed = match timeout(limits::PUBLISH_PATIENCE, shared.backends.broker.publish(&publications)).await {
+        Ok(Ok(())) => return,
+        Ok(Err(failed)) => {
+            tracing::warn!(?failed, "publishing failed and will be tried again");
+            failed.indexes
+        }
+        Err(_) => {
+            tracing::warn!(messages = publications.len(), "publishing took too long and will be tried again");
+            (0..publications.len()).collect()
+        }
+    };
+    shared.metrics.failure("broker");
+    let again =
+        failed.into_iter().filter_map(|at| batch.get(at)).map(|outgoing| Outgoing { fresh: false, ..*outgoing });
+    unconfirmed.extend(again);
+}
+
+/// What the history keeps of a fix.
+pub(crate) fn point(fix: &Fix) -> HistoryPoint {
+    HistoryPoint { user: fix.user, ts: fix.order.ts, position: fix.place.position(), motion: fix.motion }
+}

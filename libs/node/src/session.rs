@@ -1,0 +1,406 @@
+//! One connection of one user, from registering to its end. The gateway owns the socket and calls these verbs; nothing
+//! here knows of sockets.
+
+use std::sync::Arc;
+
+use model::{Fix, Generation, Meters, MonotonicMs, Order, Place, Position, Radius, SessionId, UserId};
+use ports::{Friendship, PortError, SessionKey};
+use protocol::client::{BadFrame, ErrorCode, ErrorFrame, Friend, Init, Limit, Nearby, PageCursor, Report, ServerFrame};
+use smallvec::SmallVec;
+use thiserror::Error;
+
+use crate::limits;
+use crate::metrics::Outcome;
+use crate::pump::{Outgoing, point};
+use crate::rate::Bucket;
+use crate::shard::{News, Page, Shard, Taken, ViewerId};
+use crate::shared::Shared;
+use crate::signal::Signal;
+
+/// Why a frame or call was not taken.
+#[derive(Clone, Debug, Error)]
+pub enum Refused {
+    /// It is wrong; nothing changed.
+    #[error(transparent)]
+    Bad(#[from] BadFrame),
+    /// What it needs is out of reach; it may be tried again.
+    #[error(transparent)]
+    Unavailable(#[from] PortError),
+    /// This node may not send positions at the moment.
+    #[error("positions cannot be sent at the moment: the control log is out of reach")]
+    Silent,
+}
+
+/// What [`Session::drain`] took out.
+#[derive(Debug, Default)]
+pub struct Drain {
+    /// The frames, in the order to be written.
+    pub frames: SmallVec<[ServerFrame; 4]>,
+    /// There is more to take.
+    pub more: bool,
+}
+
+/// A connection. Registered in its shard from the beginning, so that no change of permissions passes it by. Dropping
+/// it ends it; [`Session::close`] also gives up the sharing entry.
+pub struct Session {
+    shared: Arc<Shared>,
+    shard: usize,
+    viewer: ViewerId,
+    user: UserId,
+    id: SessionId,
+    signal: Arc<Signal>,
+    generation: Option<Generation>,
+    initialized: bool,
+    radius: Radius,
+    bucket: Bucket,
+    /// When the positions that were drained and not yet flushed count as too old: tells their age.
+    under_way: SmallVec<[MonotonicMs; 4]>,
+    news: Vec<News>,
+}
+
+impl Session {
+    pub(crate) fn open(shared: Arc<Shared>, user: UserId) -> Session {
+        let radius = Radius::new(shared.settings.radius);
+        Session::begin(shared, user, radius, Shard::register)
+    }
+
+    /// A caller who asks once and keeps no connection.
+    pub(crate) fn visit(shared: Arc<Shared>, user: UserId, radius: Radius) -> Session {
+        Session::begin(shared, user, radius, Shard::visit)
+    }
+
+    fn begin(
+        shared: Arc<Shared>,
+        user: UserId,
+        radius: Radius,
+        register: fn(&mut Shard, UserId, Arc<Signal>, Radius) -> ViewerId,
+    ) -> Session {
+        let signal = Arc::new(Signal::default());
+        let shard = shared.shard_of(user);
+        let viewer = shared.with_shard(shard, |shard| register(shard, user, signal.clone(), radius));
+        let settings = &shared.settings;
+        let bucket = Bucket::new(settings.updates_per_second, settings.update_burst, shared.clock.monotonic());
+        let id = shared.next_session();
+        Session {
+            shard,
+            viewer,
+            user,
+            id,
+            signal,
+            generation: None,
+            initialized: false,
+            radius,
+            bucket,
+            under_way: SmallVec::new(),
+            news: Vec::new(),
+            shared,
+        }
+    }
+
+    /// Whose connection.
+    pub fn user(&self) -> UserId {
+        self.user
+    }
+
+    /// The connection's bell.
+    pub fn signal(&self) -> &Arc<Signal> {
+        &self.signal
+    }
+
+    /// Whether `init` has been taken.
+    pub fn is_initialized(&self) -> bool {
+        self.initialized
+    }
+
+    /// `init`: the connect protocol, up to the first page. The order is that of `docs/ARCHITECTURE.md`; each step
+    /// relies on those before it.
+    pub async fn init(&mut self, init: &Init) -> Result<ServerFrame, Refused> {
+        if self.initialized {
+            return Err(
+                bad(ErrorCode::AlreadyInitialized, "init was taken already: connect again to start anew").into()
+            );
+        }
+        let radius = self.shared.check_radius(init.radius.unwrap_or(self.shared.settings.radius))?;
+        if let Some(report) = &init.report {
+            self.shared.check_time(report)?;
+        }
+        self.watch_radius(radius);
+        let friends = self.shared.backends.friendships.visible_to(self.user).await?;
+        if init.report.is_some() {
+            self.share().await?;
+        }
+        let ((), begun) = self.shared.with_interests(self.shard, |shard, interests| {
+            shard.admit(self.viewer, &friends, interests);
+            if init.report.is_none() {
+                shard.follow_own(self.viewer, interests);
+            }
+        });
+        self.shared.subscriptions.ensure(begun).await;
+        if let Some(report) = &init.report {
+            self.take(report);
+        }
+        self.initialized = true;
+        self.first_page(init.limit.unwrap_or_default())
+    }
+
+    /// Becomes the sharing connection of its user, in the place of any other.
+    async fn share(&mut self) -> Result<(), PortError> {
+        let key = SessionKey { node: self.shared.id, session: self.id };
+        let generation = self.shared.backends.sessions.claim(self.user, key).await?;
+        self.generation = Some(generation);
+        let ((), begun) = self.shared.with_interests(self.shard, |shard, interests| {
+            if let Some(before) = shard.share(self.viewer, generation) {
+                shard.follow_own(before, interests);
+            }
+        });
+        self.shared.subscriptions.submit(begun);
+        Ok(())
+    }
+
+    /// `location`: a new position. No answer unless it is wrong.
+    pub fn location(&mut self, report: &Report) -> Result<(), Refused> {
+        let metrics = &self.shared.metrics;
+        if !self.initialized {
+            return Err(not_initialized().into());
+        }
+        if !self.bucket.take(self.shared.clock.monotonic()) {
+            metrics.update(Outcome::RateLimited);
+            let settings = &self.shared.settings;
+            let message = format!(
+                "at most {} positions a second, {} at once: this one was dropped",
+                settings.updates_per_second, settings.update_burst
+            );
+            return Err(bad(ErrorCode::RateLimited, &message).into());
+        }
+        if let Err(wrong) = self.shared.check_time(report) {
+            metrics.update(Outcome::Bad);
+            return Err(wrong.into());
+        }
+        match self.take(report) {
+            Taken::Newest(_) | Taken::Stale => Ok(()),
+            Taken::NotSharing => Err(bad(
+                ErrorCode::NotSharing,
+                "another device of this user shares its position now, this one watches: connect again with a position in init to share from here",
+            )
+            .into()),
+        }
+    }
+
+    /// The first half of one update's way: the viewer moves, the pump carries it on.
+    fn take(&mut self, report: &Report) -> Taken {
+        let Some(generation) = self.generation else {
+            self.shared.metrics.update(Outcome::NotSharing);
+            return Taken::NotSharing;
+        };
+        let fix = self.shared.fix(self.user, report, generation);
+        let taken = self.shared.with_shard(self.shard, |shard| shard.moved(&fix));
+        self.shared.carry_on(self.shard, &fix, taken);
+        taken
+    }
+
+    /// `radius`: watch another radius; answered with the first page.
+    pub fn radius(&mut self, radius: Meters) -> Result<ServerFrame, Refused> {
+        self.must_be_initialized()?;
+        let radius = self.shared.check_radius(radius)?;
+        self.watch_radius(radius);
+        self.first_page(Limit::default())
+    }
+
+    fn watch_radius(&mut self, radius: Radius) {
+        self.radius = radius;
+        self.shared.with_shard(self.shard, |shard| shard.set_radius(self.viewer, radius));
+    }
+
+    /// `more`: a later page.
+    pub fn more(&mut self, after: PageCursor) -> Result<ServerFrame, Refused> {
+        self.must_be_initialized()?;
+        let now = self.may_send()?;
+        let page = self.shared.with_shard(self.shard, |shard| shard.next_page(self.viewer, after, now));
+        Ok(self.shared.nearby_frame(&page, self.radius.meters()))
+    }
+
+    fn first_page(&mut self, limit: Limit) -> Result<ServerFrame, Refused> {
+        let now = self.may_send()?;
+        let page = self.shared.with_shard(self.shard, |shard| shard.first_page(self.viewer, limit, now));
+        Ok(self.shared.nearby_frame(&page, self.radius.meters()))
+    }
+
+    /// The page that a visitor asked for.
+    pub(crate) fn look_once(
+        &self,
+        friends: &[Friendship],
+        found: &[Fix],
+        position: Position,
+        after: Option<PageCursor>,
+        limit: Limit,
+        now: MonotonicMs,
+    ) -> Page {
+        let place = Place::new(position);
+        let entries = self
+            .shared
+            .with_shard(self.shard, |shard| shard.look_once(self.viewer, friends, found, &place, &self.radius, now));
+        Page::of(entries, after, limit)
+    }
+
+    pub(crate) fn may_send(&self) -> Result<MonotonicMs, Refused> {
+        let now = self.shared.clock.monotonic();
+        if self.shared.right.holds(now) { Ok(now) } else { Err(Refused::Silent) }
+    }
+
+    fn must_be_initialized(&self) -> Result<(), Refused> {
+        if self.initialized { Ok(()) } else { Err(not_initialized().into()) }
+    }
+
+    /// Takes out what the viewer has to be told, at most [`limits::FRAMES_PER_DRAIN`] friends at a time. The frames
+    /// are to be handed to the kernel, and then [`Session::flushed`] called, or the connection dropped. Nothing comes
+    /// out while this node has no right to send: it waits.
+    pub fn drain(&mut self) -> Drain {
+        let Ok(now) = self.may_send() else { return Drain::default() };
+        let viewer = self.viewer;
+        let news = &mut self.news;
+        let drained =
+            self.shared.with_shard(self.shard, |shard| shard.drain(viewer, now, limits::FRAMES_PER_DRAIN, news));
+        let mut frames = SmallVec::new();
+        for news in self.news.drain(..) {
+            if let News::Friend { moved: Some(expires), .. } = news {
+                self.under_way.push(expires);
+            }
+            frames.push(frame(news));
+        }
+        if self.news.capacity() > limits::FRAMES_PER_DRAIN {
+            // A long list of changed friends is rare; idle connections are many.
+            self.news = Vec::new();
+        }
+        Drain { frames, more: drained.more }
+    }
+
+    /// Everything that was drained or answered so far is in the kernel's hands.
+    pub fn flushed(&mut self) {
+        self.signal.flushed();
+        if self.under_way.is_empty() {
+            return;
+        }
+        let now = self.shared.clock.monotonic();
+        for expires in self.under_way.drain(..) {
+            let left = expires.since(now);
+            self.shared.metrics.age.observe(self.shared.settings.ttl.saturating_sub(left).as_secs_f64());
+        }
+    }
+
+    /// The connection is closed: gives up the sharing entry, if it is still this connection's.
+    pub async fn close(self) {
+        if self.generation.is_some() {
+            let key = SessionKey { node: self.shared.id, session: self.id };
+            if let Err(error) = self.shared.backends.sessions.release(self.user, key).await {
+                tracing::debug!(%error, "a sharing entry could not be released; the next claim replaces it");
+            }
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let viewer = self.viewer;
+        self.shared.with_interests(self.shard, |shard, interests| shard.unregister(viewer, interests));
+    }
+}
+
+impl Shared {
+    /// The radius, if it is within the bounds.
+    pub(crate) fn check_radius(&self, radius: Meters) -> Result<Radius, BadFrame> {
+        let max = self.settings.max_radius;
+        if !(radius.0 > 0.0 && radius.0 <= max.0) {
+            return Err(BadFrame::value("radius_m", format!("must be above 0 and at most {} metres", max.0)));
+        }
+        Ok(Radius::new(radius))
+    }
+
+    /// Receive time decides activity; a device's time only orders its positions, and is bounded so that one wrong
+    /// clock cannot freeze a user, or fill the history with days that never were.
+    pub(crate) fn check_time(&self, report: &Report) -> Result<(), BadFrame> {
+        let now = self.clock.wall();
+        if report.ts > now.after(limits::AHEAD) {
+            let ahead = (report.ts.0 - now.0) / 1_000;
+            let most = limits::AHEAD.as_secs();
+            return Err(BadFrame::value(
+                "ts",
+                format!("is {ahead} s in the future: at most {most} s, in milliseconds"),
+            ));
+        }
+        if report.ts < now.before(self.settings.retention) {
+            let days = self.settings.retention.as_secs() / 86_400;
+            return Err(BadFrame::value("ts", format!("is more than {days} days ago (is it in milliseconds?)")));
+        }
+        Ok(())
+    }
+
+    /// A report as this node takes it in now.
+    pub(crate) fn fix(&self, user: UserId, report: &Report, generation: Generation) -> Fix {
+        Fix {
+            user,
+            place: Place::new(report.position),
+            order: Order { generation, ts: report.ts },
+            expires: self.clock.monotonic().after(self.settings.ttl),
+            // The shard knows it.
+            policy: model::PolicyVersion(0),
+            motion: report.motion,
+        }
+    }
+
+    /// Where a position goes that the shard has seen: on to the waist, to the history only, or nowhere.
+    pub(crate) fn carry_on(&self, shard: usize, fix: &Fix, taken: Taken) {
+        match taken {
+            Taken::Newest(policy) => {
+                self.metrics.update(Outcome::Newest);
+                self.pumps[shard].offer(Outgoing { fix: Fix { policy, ..*fix }, fresh: true });
+            }
+            Taken::Stale => {
+                // A queue that a phone kept while it was offline arrives late and out of order.
+                self.metrics.update(Outcome::Late);
+                self.recorder.offer([point(fix)]);
+            }
+            Taken::NotSharing => self.metrics.update(Outcome::NotSharing),
+        }
+    }
+
+    /// A page as its frame.
+    pub(crate) fn nearby_frame(&self, page: &Page, radius: Meters) -> ServerFrame {
+        ServerFrame::Nearby(self.nearby(page, radius))
+    }
+
+    pub(crate) fn nearby(&self, page: &Page, radius: Meters) -> Nearby {
+        Nearby {
+            friends: page.entries.iter().map(|entry| Friend::new(&entry.shared, entry.distance)).collect(),
+            next_cursor: page.next.map(|next| next.to_string()),
+            radius_m: radius.0,
+            location_ttl_s: self.settings.ttl.as_secs(),
+        }
+    }
+}
+
+fn frame(news: News) -> ServerFrame {
+    match news {
+        News::Friend { shared, distance, .. } => ServerFrame::Friend(Friend::new(&shared, distance)),
+        News::Gone(id, reason) => ServerFrame::Gone { id, reason },
+        News::Added(id) => ServerFrame::FriendAdded { id },
+        News::Removed(id) => ServerFrame::FriendRemoved { id },
+    }
+}
+
+fn bad(code: ErrorCode, message: &str) -> BadFrame {
+    BadFrame { code, field: None, message: message.to_owned() }
+}
+
+fn not_initialized() -> BadFrame {
+    bad(ErrorCode::NotInitialized, "the first frame of a connection is init")
+}
+
+impl Refused {
+    /// The frame to answer with, if the connection can go on.
+    pub fn error_frame(self) -> Option<ErrorFrame> {
+        match self {
+            Refused::Bad(bad) => Some(bad.into()),
+            Refused::Unavailable(_) | Refused::Silent => None,
+        }
+    }
+}

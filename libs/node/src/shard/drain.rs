@@ -1,0 +1,98 @@
+//! Making frames, at the moment of sending.
+
+use model::{Meters, MonotonicMs, SharedFix, UserId};
+use protocol::client::GoneReason;
+
+use super::sources::{MOVED, TOLD};
+use super::{Shard, ViewerId};
+
+/// One thing to tell a viewer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum News {
+    /// A friend entered, or moved within the radius.
+    Friend {
+        /// What may be seen.
+        shared: SharedFix,
+        /// From the viewer.
+        distance: Meters,
+        /// When the position will count as too old; `None` if it is no news of the friend's (the viewer came near).
+        moved: Option<MonotonicMs>,
+    },
+    /// A friend is near no longer.
+    Gone(UserId, GoneReason),
+    /// Somebody became a friend.
+    Added(UserId),
+    /// Somebody is a friend no longer.
+    Removed(UserId),
+}
+
+/// What one drain did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// There is more.
+    pub more: bool,
+}
+
+impl Shard {
+    /// Takes out what the viewer has to be told: at most `max` friends, and the notices. The frames are to be handed
+    /// to the kernel and [`crate::Signal::flushed`] called, or the connection dropped.
+    pub fn drain(&mut self, viewer: ViewerId, now: MonotonicMs, max: usize, out: &mut Vec<News>) -> Drained {
+        let Some(target) = self.viewers.get_mut(viewer.0).filter(|viewer| viewer.live) else {
+            return Drained { more: false };
+        };
+        for notice in target.notices.drain(..) {
+            out.extend(notice.gone.then_some(News::Gone(notice.friend, GoneReason::Hidden)));
+            out.extend(notice.removed.then_some(News::Removed(notice.friend)));
+            out.extend(notice.added.then_some(News::Added(notice.friend)));
+        }
+        let taken = target.pending.len().min(max);
+        for at in 0..taken {
+            let Some(target) = self.viewers.get_mut(viewer.0) else { break };
+            let edge = target.pending[at];
+            target.edges[usize::from(edge)].pending = false;
+            match self.news_of(viewer.0, edge, now) {
+                Some(news) => {
+                    self.tally.delivered += 1;
+                    out.push(news);
+                }
+                None => self.tally.dropped += 1,
+            }
+        }
+        let Some(target) = self.viewers.get_mut(viewer.0) else { return Drained { more: false } };
+        target.pending.drain(..taken);
+        if !out.is_empty() {
+            target.signal.drained();
+        }
+        Drained { more: !target.pending.is_empty() }
+    }
+
+    fn news_of(&mut self, viewer: u32, edge: u16, now: MonotonicMs) -> Option<News> {
+        let entry = self.entry(viewer, edge, now);
+        let applied = self.applied;
+        let (source, watch) = self.watch(viewer, edge)?;
+        let level = Shard::level(watch)?;
+        let (told, moved) = (watch.state & TOLD != 0, watch.state & MOVED != 0);
+        if let Some(entry) = entry {
+            watch.state = TOLD;
+            let expires = self.sources.fix(source).map(|fix| fix.expires);
+            return (moved || !told).then_some(News::Friend {
+                shared: entry.shared,
+                distance: entry.distance,
+                moved: expires.filter(|_| moved),
+            });
+        }
+        // Taken in under permissions newer than ours: looked at again when we have caught up.
+        if self.sources.fix(source).is_some_and(|fix| fix.policy > applied) {
+            return None;
+        }
+        if let Some((_, watch)) = self.watch(viewer, edge) {
+            watch.state = 0;
+        }
+        let reason = match self.sources.fix(source) {
+            _ if Shard::is_hidden(level) => GoneReason::Hidden,
+            Some(fix) if fix.expires > now => GoneReason::OutOfRange,
+            _ => GoneReason::Inactive,
+        };
+        told.then_some(News::Gone(self.friend(source)?, reason))
+    }
+}

@@ -1,0 +1,145 @@
+//! The engine of one core: who watches whom, who is where, and who has to be told.
+//!
+//! A shard is plain data behind one lock: no async, no I/O, no clock. Verbs go in, [`Shard::take_woken`] says whose
+//! bell to ring, [`Shard::drain`] makes the frames at the moment of sending, from the newest positions and the
+//! permissions of that moment. Nothing is queued but the names of friends with news.
+//!
+//! Draining is level-triggered: near and not told, or moved -> `Friend`; told and no longer near -> `Gone`; edge
+//! absent -> nothing. So it never matters how often, or in which order, an edge was marked.
+
+mod drain;
+mod edges;
+mod expiry;
+mod members;
+mod movement;
+mod page;
+mod permissions;
+mod sharing;
+mod sources;
+mod viewers;
+
+use std::sync::Arc;
+
+use model::{Edge, Level, MonotonicMs, PolicyVersion, UserId};
+
+use crate::signal::Signal;
+
+pub use drain::{Drained, News};
+pub use movement::Heard;
+pub use page::{Entry, Page};
+pub use permissions::InFlight;
+pub use sharing::Taken;
+pub use viewers::ViewerId;
+
+use expiry::Wheel;
+use members::Members;
+use sources::Sources;
+use viewers::Viewers;
+
+/// What a shard did, since the last time somebody asked. `marked = delivered + replaced + dropped + queued` holds over
+/// a shard's life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Edges were marked as having news.
+    pub marked: u64,
+    /// News became a frame.
+    pub delivered: u64,
+    /// News came for an edge that had some already: one frame will tell the newest.
+    pub replaced: u64,
+    /// News came to nothing: back where it was told, edge or viewer gone.
+    pub dropped: u64,
+    /// A distance was compared with a radius.
+    pub checks: u64,
+}
+
+/// Users whom this shard now watches and did not before, or the other way round.
+#[derive(Debug, Default)]
+pub struct Interests {
+    /// Watched from now on: to be subscribed to, and owed a read of the cache.
+    pub begun: Vec<UserId>,
+    /// Watched by nobody any more.
+    pub ended: Vec<UserId>,
+}
+
+/// The engine of one core.
+#[derive(Debug, Default)]
+pub struct Shard {
+    /// The index of the control log that every edge here is known to hold for.
+    applied: PolicyVersion,
+    members: Members,
+    viewers: Viewers,
+    sources: Sources,
+    wheel: Wheel,
+    /// Sources whose newest fix was taken in under permissions newer than `applied`.
+    ahead: Vec<u32>,
+    woken: Vec<u32>,
+    tally: Tally,
+}
+
+impl Shard {
+    /// An empty shard that has applied the control log up to `applied`.
+    pub fn new(applied: PolicyVersion) -> Shard {
+        Shard { applied, ..Shard::default() }
+    }
+
+    /// Moves the bells to ring into `woken`, each once.
+    pub fn take_woken(&mut self, woken: &mut Vec<Arc<Signal>>) {
+        for viewer in self.woken.drain(..) {
+            if let Some(viewer) = self.viewers.get_mut(viewer) {
+                viewer.woken = false;
+                woken.push(viewer.signal.clone());
+            }
+        }
+    }
+
+    /// What was done since the last call.
+    pub fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
+    }
+
+    /// News that wait to be drained.
+    pub fn queued(&self) -> u64 {
+        self.viewers.iter().map(|(_, viewer)| viewer.pending.len() as u64).sum()
+    }
+
+    /// Viewers, and users watched.
+    pub fn population(&self) -> (usize, usize) {
+        (self.viewers.len(), self.sources.len())
+    }
+
+    /// Whether somebody here watches this user.
+    pub fn watches(&self, user: UserId) -> bool {
+        self.sources.find(user).is_some()
+    }
+
+    /// Rings the bells of those whose own deadline has come.
+    pub fn ring_due(&self, now: MonotonicMs, due: &mut Vec<Arc<Signal>>) {
+        due.extend(self.viewers.iter().map(|(_, viewer)| &viewer.signal).filter(|signal| signal.is_due(now)).cloned());
+    }
+
+    fn edge(&self, level: Level) -> Edge {
+        Edge { level, policy: self.applied }
+    }
+
+    /// Marks one edge of a viewer as having news, and the viewer as to be woken.
+    fn mark(&mut self, viewer: u32, edge: u16) {
+        self.tally.marked += 1;
+        let Some(target) = self.viewers.get_mut(viewer) else { return };
+        let slot = &mut target.edges[usize::from(edge)];
+        if slot.pending {
+            self.tally.replaced += 1;
+            return;
+        }
+        slot.pending = true;
+        target.pending.push(edge);
+        self.wake(viewer);
+    }
+
+    fn wake(&mut self, viewer: u32) {
+        let Some(target) = self.viewers.get_mut(viewer) else { return };
+        if target.live && !target.woken {
+            target.woken = true;
+            self.woken.push(viewer);
+        }
+    }
+}

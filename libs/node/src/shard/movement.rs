@@ -1,0 +1,164 @@
+//! Somebody is somewhere else.
+
+use model::{Fix, Level, MonotonicMs, Place, Radius};
+
+use super::sources::{MOVED, TOLD, WatchKind};
+use super::viewers::FREE;
+use super::{Shard, ViewerId};
+
+/// What became of a position in one shard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Heard {
+    /// It is the newest of its user here.
+    Taken,
+    /// Not newer than what is here, or past its time.
+    Stale,
+    /// Nobody here watches its user.
+    Unwatched,
+}
+
+/// Chords are computed to about 1e-15: a border nearer than this counts as reached.
+const CHORD_SLOP: f64 = 1e-13;
+
+impl Shard {
+    /// A friend is at another place. The fan-out: one lookup, one run over the watches.
+    pub fn heard(&mut self, fix: &Fix, now: MonotonicMs) -> Heard {
+        let Some(source) = self.sources.find(fix.user) else { return Heard::Unwatched };
+        let newest = self.sources.fix(source).is_none_or(|held| held.order < fix.order);
+        if fix.expires <= now || !newest {
+            return Heard::Stale;
+        }
+        self.sources.set_fix(source, *fix);
+        self.arm(source, now);
+        if fix.policy > self.applied {
+            self.ahead.push(source);
+        } else {
+            self.tell_watchers(source);
+        }
+        Heard::Taken
+    }
+
+    /// Those sources whose fix was ahead of the control log, now that `applied` has gone up.
+    pub(super) fn catch_up(&mut self) {
+        for source in std::mem::take(&mut self.ahead) {
+            let Some(fix) = self.sources.fix(source) else { continue };
+            if fix.policy > self.applied {
+                self.ahead.push(source);
+            } else {
+                self.tell_watchers(source);
+            }
+        }
+    }
+
+    fn tell_watchers(&mut self, source: u32) {
+        let Some(place) = self.sources.fix(source).map(|fix| fix.place) else { return };
+        let watches = self.sources.get(source).map_or(0, |source| source.watches.len());
+        for at in 0..watches {
+            let Some(watch) = self.sources.get_mut(source).and_then(|source| source.watches.get_mut(at)) else {
+                return;
+            };
+            match watch.kind {
+                WatchKind::Own => {
+                    let viewer = watch.viewer;
+                    self.place(ViewerId(viewer), place);
+                }
+                WatchKind::Friend(Level::Exact) => {
+                    self.tally.checks += 1;
+                    let near = self.viewers.eye(watch.viewer).sees(&place);
+                    let told = watch.state & TOLD != 0;
+                    if near {
+                        watch.state |= MOVED;
+                    }
+                    if near || told {
+                        let (viewer, edge) = (watch.viewer, watch.edge);
+                        self.mark(viewer, edge);
+                    }
+                }
+                WatchKind::Friend(_) => {}
+            }
+        }
+    }
+
+    /// One friend of one viewer, who may have become visible: the same as if the friend had just been heard.
+    pub(super) fn look_at(&mut self, viewer: u32, edge: u16) {
+        let Some((source, watch)) = self.watch(viewer, edge) else { return };
+        if Shard::level(watch) != Some(Level::Exact) {
+            return;
+        }
+        let Some(fix) = self.sources.fix(source) else { return };
+        let (place, ahead) = (fix.place, fix.policy > self.applied);
+        if !ahead && self.viewers.eye(viewer).sees(&place) {
+            self.mark(viewer, edge);
+        }
+    }
+
+    /// A viewer is at another place. Friends who stand still are told only when they enter or leave.
+    ///
+    /// Chords obey the triangle inequality: as long as the viewer has moved less than the nearest border was away at
+    /// the last full look around, nobody can have changed sides, and there is nothing to do.
+    pub fn place(&mut self, viewer: ViewerId, place: Place) {
+        let ViewerId(viewer) = viewer;
+        if self.viewers.get(viewer).is_none() {
+            return;
+        }
+        let eye = self.viewers.eye(viewer);
+        if let Some(before) = eye.place.replace(place) {
+            eye.drift += before.chord(&place);
+            if eye.drift < eye.slack {
+                return;
+            }
+        }
+        self.look_around(viewer);
+    }
+
+    /// Watches another radius.
+    pub fn set_radius(&mut self, viewer: ViewerId, radius: Radius) {
+        if self.viewers.get(viewer.0).is_some() {
+            self.viewers.eye(viewer.0).radius = radius;
+            self.look_around(viewer.0);
+        }
+    }
+
+    fn look_around(&mut self, viewer: u32) {
+        let edges = self.viewers.get(viewer).map_or(0, |viewer| viewer.edges.len());
+        let eye = self.viewers.eye(viewer);
+        let Some(place) = eye.place else { return };
+        let radius = eye.radius;
+        let mut slack = f64::INFINITY;
+        for edge in 0..edges {
+            let slot = match self.viewers.get(viewer) {
+                Some(viewer) if viewer.edges[edge].source != FREE => viewer.edges[edge],
+                _ => continue,
+            };
+            let Some(fix) = self.sources.fix(slot.source) else { continue };
+            let (friend, ahead) = (fix.place, fix.policy > self.applied);
+            let Some(watch) = self.sources.get(slot.source).and_then(|s| s.watches.get(slot.watch as usize)) else {
+                continue;
+            };
+            if Shard::level(watch) != Some(Level::Exact) || ahead {
+                continue;
+            }
+            self.tally.checks += 1;
+            slack = slack.min((place.chord(&friend) - radius.chord()).abs());
+            let told = watch.state & TOLD != 0;
+            if radius.holds(&place, &friend) != told {
+                self.mark(viewer, edge as u16);
+            }
+        }
+        let eye = self.viewers.eye(viewer);
+        eye.slack = slack - CHORD_SLOP;
+        eye.drift = 0.0;
+    }
+}
+
+impl super::viewers::Eye {
+    /// Whether a friend at this place is within the radius; keeps the bound on the nearest border true.
+    fn sees(&mut self, friend: &Place) -> bool {
+        let Some(place) = &self.place else { return false };
+        // `drift` counts the whole way since the last full look around; to cross this border, the viewer has to go at
+        // least as far from here as it is away.
+        let border = (place.chord(friend) - self.radius.chord()).abs();
+        self.slack = self.slack.min(self.drift + border - CHORD_SLOP);
+        self.radius.holds(place, friend)
+    }
+}

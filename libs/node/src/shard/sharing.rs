@@ -1,0 +1,80 @@
+//! What the users connected here share.
+
+use model::{Fix, Generation, PolicyVersion, UserId};
+
+use super::{Shard, ViewerId};
+
+/// What became of a position that a connection here took in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It is the user's newest; here it is with the policy to publish it under.
+    Newest(PolicyVersion),
+    /// Not newer than the one before.
+    Stale,
+    /// Another connection of this user shares.
+    NotSharing,
+}
+
+impl Shard {
+    /// This connection shares its user's position from now on, in the place of any other of an older generation.
+    /// Returns the connection that shared before, on this node.
+    pub fn share(&mut self, viewer: ViewerId, generation: Generation) -> Option<ViewerId> {
+        let user = self.viewers.get(viewer.0)?.user;
+        let applied = self.applied;
+        let member = self.members.get_mut(user)?;
+        let before = member.sharing.filter(|(other, _)| *other != viewer.0);
+        if member.deleted || before.is_some_and(|(_, newer)| newer > generation) {
+            return None;
+        }
+        // An entry about the user that this node applied before they connected is not remembered: the newest index
+        // applied stands for it.
+        member.policy = member.policy.max(applied);
+        member.sharing = Some((viewer.0, generation));
+        before.map(|(other, _)| ViewerId(other))
+    }
+
+    /// A position of the connection that shares under the fix's generation: moves its viewer, and is kept to be
+    /// published again after a gap.
+    pub fn moved(&mut self, fix: &Fix) -> Taken {
+        let Some(member) = self.members.get_mut(fix.user).filter(|member| !member.deleted) else {
+            return Taken::NotSharing;
+        };
+        let Some((viewer, _)) = member.sharing.filter(|(_, generation)| *generation == fix.order.generation) else {
+            return Taken::NotSharing;
+        };
+        if member.last.as_ref().is_some_and(|last| last.order >= fix.order) {
+            return Taken::Stale;
+        }
+        let policy = member.policy;
+        let fix = Fix { policy, ..*fix };
+        match &mut member.last {
+            Some(last) => **last = fix,
+            None => member.last = Some(Box::new(fix)),
+        }
+        self.place(ViewerId(viewer), fix.place);
+        Taken::Newest(policy)
+    }
+
+    /// A position that came without a connection. Whether it is the newest of a user who shares from elsewhere, or from
+    /// nowhere, is for the cache to say.
+    pub fn posted(&mut self, fix: &Fix) -> Taken {
+        match self.members.get(fix.user) {
+            Some(member) if member.sharing.is_some() => self.moved(fix),
+            _ => Taken::Newest(self.applied()),
+        }
+    }
+
+    /// A newer generation than this one was seen elsewhere: who shares here under an older one, watches from now on.
+    pub fn superseded(&mut self, user: UserId, generation: Generation) -> Option<ViewerId> {
+        let member = self.members.get_mut(user)?;
+        let (viewer, _) = member.sharing.filter(|(_, ours)| *ours <= generation)?;
+        member.sharing = None;
+        member.last = None;
+        Some(ViewerId(viewer))
+    }
+
+    /// The newest position of everybody who shares from here.
+    pub fn all_shared(&self) -> impl Iterator<Item = &Fix> {
+        self.members.last_fixes()
+    }
+}

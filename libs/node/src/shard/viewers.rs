@@ -1,0 +1,120 @@
+//! Those who watch.
+
+use std::sync::Arc;
+
+use model::{Level, Place, Radius, UserId};
+
+use crate::signal::Signal;
+
+/// A viewer of one shard. Given out again only after its owner has removed it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ViewerId(pub(super) u32);
+
+/// What a fan-out looks at, apart from all else, so that it costs one memory access per viewer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Eye {
+    /// Where the viewer is; `None` until that is known.
+    pub(super) place: Option<Place>,
+    pub(super) radius: Radius,
+    /// The way gone since the last full look around, as a sum of chords.
+    pub(super) drift: f64,
+    /// Up to this drift no friend who stands still can have changed sides.
+    pub(super) slack: f64,
+}
+
+/// From a viewer to one friend; the other half is a [`super::sources::Watch`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EdgeSlot {
+    /// The friend's source; [`FREE`] for a slot without an edge.
+    pub(super) source: u32,
+    /// Where in the source's list of watches the other half is.
+    pub(super) watch: u32,
+    /// The slot's index is in `pending`. Outlives the edge, so that an index is never queued twice.
+    pub(super) pending: bool,
+}
+
+/// The source of a slot without an edge.
+pub(super) const FREE: u32 = u32::MAX;
+
+/// A change in the list of friends, to be told in this order: gone, removed, added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Notice {
+    pub(super) friend: UserId,
+    pub(super) gone: bool,
+    pub(super) removed: bool,
+    pub(super) added: bool,
+}
+
+/// A control entry that arrived between registering and admitting: it outranks what was read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Override {
+    pub(super) friend: UserId,
+    /// `None`: no friend any more.
+    pub(super) level: Option<Level>,
+}
+
+/// The rest of a viewer.
+#[derive(Debug)]
+pub(super) struct Viewer {
+    pub(super) user: UserId,
+    pub(super) signal: Arc<Signal>,
+    pub(super) edges: Vec<EdgeSlot>,
+    /// Indexes of edges with news, oldest first.
+    pub(super) pending: Vec<u16>,
+    pub(super) notices: Vec<Notice>,
+    /// Only while connecting; boxed because a connection is connecting for a moment and live for hours.
+    pub(super) overrides: Option<Box<Vec<Override>>>,
+    /// Has had its first `nearby`: news may be sent.
+    pub(super) live: bool,
+    pub(super) woken: bool,
+    /// Asks once and keeps no connection.
+    pub(super) visitor: bool,
+}
+
+/// All viewers of a shard: eyes in one array, the rest in another.
+#[derive(Debug, Default)]
+pub(super) struct Viewers {
+    eyes: Vec<Eye>,
+    rest: Vec<Option<Viewer>>,
+    free: Vec<u32>,
+}
+
+impl Viewers {
+    pub(super) fn insert(&mut self, eye: Eye, viewer: Viewer) -> u32 {
+        if let Some(index) = self.free.pop() {
+            self.eyes[index as usize] = eye;
+            self.rest[index as usize] = Some(viewer);
+            return index;
+        }
+        self.eyes.push(eye);
+        self.rest.push(Some(viewer));
+        (self.rest.len() - 1) as u32
+    }
+
+    pub(super) fn remove(&mut self, index: u32) -> Option<Viewer> {
+        let viewer = self.rest.get_mut(index as usize)?.take()?;
+        self.free.push(index);
+        Some(viewer)
+    }
+
+    pub(super) fn get(&self, index: u32) -> Option<&Viewer> {
+        self.rest.get(index as usize)?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut Viewer> {
+        self.rest.get_mut(index as usize)?.as_mut()
+    }
+
+    /// Only for an index of a viewer that is there.
+    pub(super) fn eye(&mut self, index: u32) -> &mut Eye {
+        &mut self.eyes[index as usize]
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Viewer)> {
+        self.rest.iter().enumerate().filter_map(|(index, viewer)| Some((index as u32, viewer.as_ref()?)))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.rest.len() - self.free.len()
+    }
+}

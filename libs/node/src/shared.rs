@@ -1,0 +1,186 @@
+//! What the parts of one node have in common.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use model::{Fix, MonotonicMs, NodeId, SessionId, UserId};
+use parking_lot::Mutex;
+use ports::{Broker, Clock, ControlLog, Discovery, Friendships, LocationCache, LocationHistory, Put, Sessions};
+use rustc_hash::FxHashMap;
+use tokio::time::timeout;
+
+use crate::breaker::Breaker;
+use crate::control::RightToSend;
+use crate::interest::{Interest, ShardMask, Work};
+use crate::limits;
+use crate::metrics::Metrics;
+use crate::pump::{Outgoing, Pump};
+use crate::recorder::Recorder;
+use crate::settings::Settings;
+use crate::shard::{Interests, Shard};
+use crate::subscriptions::Subscriptions;
+
+/// The ports an engine needs.
+#[derive(Clone)]
+pub struct Backends {
+    /// The waist.
+    pub broker: Arc<dyn Broker>,
+    /// Last positions.
+    pub cache: Arc<dyn LocationCache>,
+    /// All positions.
+    pub history: Arc<dyn LocationHistory>,
+    /// Who may see whom.
+    pub friendships: Arc<dyn Friendships>,
+    /// Which connection shares.
+    pub sessions: Arc<dyn Sessions>,
+    /// Changes of permissions.
+    pub control: Arc<dyn ControlLog>,
+    /// Leases.
+    pub discovery: Arc<dyn Discovery>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) id: NodeId,
+    pub(crate) settings: Settings,
+    pub(crate) clock: Clock,
+    pub(crate) backends: Backends,
+    pub(crate) shards: Box<[Mutex<Shard>]>,
+    pub(crate) pumps: Box<[Pump]>,
+    pub(crate) interest: Interest,
+    pub(crate) subscriptions: Subscriptions,
+    pub(crate) recorder: Recorder,
+    pub(crate) right: RightToSend,
+    pub(crate) metrics: Metrics,
+    pub(crate) breaker: Breaker,
+    pub(crate) sessions_begun: AtomicU64,
+    /// When a user's deletion was applied here, for as long as a call that began before it may still be under way.
+    pub(crate) deleted: Mutex<FxHashMap<UserId, MonotonicMs>>,
+}
+
+impl Shared {
+    /// All connections of a user are in one shard, so that they can follow each other.
+    pub(crate) fn shard_of(&self, user: UserId) -> usize {
+        // Any spread will do; users made by one application may all be even.
+        (user.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize % self.shards.len()
+    }
+
+    pub(crate) fn next_session(&self) -> SessionId {
+        SessionId(self.sessions_begun.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Does something with a shard, and rings the bells of whoever has news by it, after unlocking.
+    pub(crate) fn with_shard<R>(&self, shard: usize, verb: impl FnOnce(&mut Shard) -> R) -> R {
+        let (result, begun) = self.with_interests(shard, |shard, _| verb(shard));
+        debug_assert!(begun.is_empty());
+        result
+    }
+
+    /// The same for verbs that change who is watched. Returns whom the shard watches that it did not watch before:
+    /// they are to be given to [`Subscriptions`].
+    pub(crate) fn with_interests<R>(
+        &self,
+        shard: usize,
+        verb: impl FnOnce(&mut Shard, &mut Interests) -> R,
+    ) -> (R, Vec<UserId>) {
+        let mut interests = Interests::default();
+        let mut woken = Vec::new();
+        let (result, tally) = {
+            let mut locked = self.shards[shard].lock();
+            let result = verb(&mut locked, &mut interests);
+            // Under the shard's lock, or the end of one interest could overtake the beginning of the next.
+            let now = self.clock.monotonic();
+            interests.begun.iter().for_each(|&user| self.interest.begin(shard, user));
+            interests.ended.iter().for_each(|&user| {
+                if !locked.watches(user) {
+                    self.interest.end(shard, user, now);
+                }
+            });
+            locked.take_woken(&mut woken);
+            (result, locked.take_tally())
+        };
+        self.metrics.tally(tally);
+        woken.iter().for_each(|signal| signal.ring());
+        (result, interests.begun)
+    }
+
+    /// Gives arrived or read positions to the shards that watch their users.
+    pub(crate) fn heard(&self, fixes: impl Iterator<Item = (Fix, ShardMask)>) {
+        let mut by_shard: Vec<Vec<Fix>> = vec![Vec::new(); self.shards.len()];
+        for (fix, mut mask) in fixes {
+            while mask != 0 {
+                by_shard[mask.trailing_zeros() as usize].push(fix);
+                mask &= mask - 1;
+            }
+        }
+        let now = self.clock.monotonic();
+        for (shard, fixes) in by_shard.iter().enumerate().filter(|(_, fixes)| !fixes.is_empty()) {
+            self.with_shard(shard, |shard| fixes.iter().for_each(|fix| drop(shard.heard(fix, now))));
+        }
+    }
+
+    /// Sends the last position of our own users again, those that `which` picks: the other direction of a gap.
+    pub(crate) fn publish_again(&self, shard: usize, which: impl Fn(UserId) -> bool) {
+        let now = self.clock.monotonic();
+        let fixes: Vec<Fix> = self.shards[shard]
+            .lock()
+            .all_shared()
+            .filter(|fix| which(fix.user) && fix.expires > now)
+            .copied()
+            .collect();
+        fixes.into_iter().for_each(|fix| self.pumps[shard].offer(Outgoing { fix, fresh: false }));
+    }
+
+    /// What became of each put; `None` when the cache did not take them, which delays nothing.
+    pub(crate) async fn put_into_cache(&self, fixes: &[Fix]) -> Option<Vec<Put>> {
+        self.ask_cache(self.backends.cache.put_many(fixes)).await
+    }
+
+    /// Reads what the cache holds of these users into the shards that are owed it.
+    pub(crate) async fn read_into_shards(&self, work: &[(UserId, Work)]) -> bool {
+        let users: Vec<UserId> = work.iter().map(|(user, _)| *user).collect();
+        if users.is_empty() {
+            return true;
+        }
+        let Some(found) = self.ask_cache(self.backends.cache.get_many(&users)).await else { return false };
+        self.heard(found.into_iter().zip(work).filter_map(|(fix, (_, work))| Some((fix?, work.read_for))));
+        true
+    }
+
+    async fn ask_cache<T>(&self, call: impl Future<Output = Result<T, ports::PortError>>) -> Option<T> {
+        if !self.breaker.closed(self.clock.monotonic()) {
+            return None;
+        }
+        let answer = timeout(limits::CACHE_PATIENCE, call).await;
+        let answer = match answer {
+            Ok(Ok(answer)) => Some(answer),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the location cache failed");
+                None
+            }
+            Err(_) => {
+                tracing::warn!("the location cache did not answer in time");
+                None
+            }
+        };
+        if answer.is_none() {
+            self.metrics.failure("cache");
+        }
+        self.breaker.report(answer.is_some(), self.clock.monotonic());
+        answer
+    }
+
+    /// The cache holds a newer position than this one of ours: either a later one of the same device, or another
+    /// device shares now, and ours watches from here on.
+    pub(crate) async fn check_superseded(&self, shard: usize, fix: &Fix) {
+        let Ok(Some(sharing)) = self.backends.sessions.locate(fix.user).await else { return };
+        if sharing.generation <= fix.order.generation {
+            return;
+        }
+        let ((), begun) = self.with_interests(shard, |shard, interests| {
+            if let Some(viewer) = shard.superseded(fix.user, fix.order.generation) {
+                shard.follow_own(viewer, interests);
+            }
+        });
+        self.subscriptions.submit(begun);
+    }
+}

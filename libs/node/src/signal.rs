@@ -1,0 +1,121 @@
+//! How the engine reaches a connection: a wake-up, a reason to close, and the account of what has been handed over.
+
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+
+use model::MonotonicMs;
+use protocol::close::{CLOSE_CODES, CloseCode};
+use tokio::sync::Notify;
+
+/// One connection's bell. The shard rings it; the connection's task listens.
+///
+/// `drained` counts how often positions were taken out of the shard for this connection, `flushed` up to which of
+/// these they have been handed to the kernel. A revoke is confirmed only when `flushed` has caught up with what was
+/// drained before the edge was removed, or the connection is no more.
+#[derive(Debug)]
+pub struct Signal {
+    bell: Notify,
+    progress: Notify,
+    close: AtomicU16,
+    cut: Notify,
+    drained: AtomicU64,
+    flushed: AtomicU64,
+    deadline: AtomicU64,
+}
+
+const ENDED: u64 = u64::MAX;
+const NO_CLOSE: u16 = 0;
+
+impl Default for Signal {
+    fn default() -> Signal {
+        Signal {
+            bell: Notify::new(),
+            progress: Notify::new(),
+            close: AtomicU16::new(NO_CLOSE),
+            cut: Notify::new(),
+            drained: AtomicU64::new(0),
+            flushed: AtomicU64::new(0),
+            deadline: AtomicU64::new(u64::MAX),
+        }
+    }
+}
+
+impl Signal {
+    /// There is something to do: news to drain, a reason to close, a deadline.
+    pub fn ring(&self) {
+        self.bell.notify_one();
+    }
+
+    /// Waits for the next ring; one that came before is not lost. Cancel safe.
+    pub async fn rung(&self) {
+        self.bell.notified().await;
+    }
+
+    /// Asks the connection to close; the first reason stays.
+    pub fn close(&self, code: CloseCode) {
+        let _ = self.close.compare_exchange(NO_CLOSE, code.code(), Ordering::AcqRel, Ordering::Acquire);
+        self.ring();
+    }
+
+    /// Why the connection has to close, if it has to.
+    pub fn closing(&self) -> Option<CloseCode> {
+        let code = self.close.load(Ordering::Acquire);
+        CLOSE_CODES.into_iter().find(|close| close.code() == code)
+    }
+
+    /// Tells the connection to drop its socket with all that is buffered for it.
+    pub fn cut(&self) {
+        self.cut.notify_one();
+    }
+
+    /// Waits for [`Signal::cut`]. Cancel safe.
+    pub async fn is_cut(&self) {
+        self.cut.notified().await;
+    }
+
+    /// When the connection next wants to be rung whatever happens.
+    pub fn wake_at(&self, deadline: MonotonicMs) {
+        self.deadline.store(deadline.0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_due(&self, now: MonotonicMs) -> bool {
+        self.deadline.load(Ordering::Relaxed) <= now.0
+    }
+
+    /// Called under the shard's lock, with the positions that are taken out.
+    pub(crate) fn drained(&self) {
+        self.drained.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Everything drained so far is in the kernel's hands.
+    pub fn flushed(&self) {
+        // The connection's task is the only one that drains, so nothing is drained between the two.
+        self.flushed.fetch_max(self.drained.load(Ordering::Acquire), Ordering::AcqRel);
+        self.progress.notify_waiters();
+    }
+
+    /// Nothing will be written any more.
+    pub(crate) fn ended(&self) {
+        self.flushed.store(ENDED, Ordering::Release);
+        self.progress.notify_waiters();
+    }
+
+    /// What is under way now, if anything: to be waited for with [`Signal::settled`]. Called under the shard's lock.
+    pub(crate) fn in_flight(&self) -> Option<u64> {
+        let drained = self.drained.load(Ordering::Acquire);
+        (self.flushed.load(Ordering::Acquire) < drained).then_some(drained)
+    }
+
+    /// Waits until what was under way has been handed over or dropped.
+    pub(crate) async fn settled(&self, drained: u64) {
+        loop {
+            let progress = self.progress.notified();
+            tokio::pin!(progress);
+            // Registered before the look, or a flush between the two would be missed.
+            progress.as_mut().enable();
+            if self.flushed.load(Ordering::Acquire) >= drained {
+                return;
+            }
+            progress.await;
+        }
+    }
+}
