@@ -7,10 +7,12 @@ pub mod extract;
 pub mod openapi;
 pub mod problem;
 pub mod readiness;
+pub mod server;
 pub mod tokens;
 
 pub use cursor::{Page, PageSize};
 pub use extract::{Json, Path, Query, with_problem_fallbacks};
 pub use problem::{Kind, Problem, ProblemBody};
 pub use readiness::{Check, Readiness};
+pub use server::{ServerLimits, Wire};
 pub use tokens::{AuthError, Authenticator, Caller, Identity, KeyError, Scope, Scopes, Subject, TokenKeys};

@@ -6,6 +6,7 @@ mod metrics;
 
 use std::sync::Arc;
 
+use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
 use prometheus_client::registry::Registry;
@@ -32,5 +33,5 @@ pub fn router(readiness: Readiness, registry: Arc<Registry>, mut document: OpenA
     let document = Arc::new(document);
     router
         .with_state(Operations { readiness, registry })
-        .route("/openapi.json", get(move || std::future::ready(Json(document.clone()))))
+        .route("/openapi.json", get(async move || Json(&*document).into_response()))
 }

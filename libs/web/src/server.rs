@@ -1,0 +1,228 @@
+//! Serving HTTP/1 on a socket that strangers can reach: what a connection may cost is bounded before anything of a
+//! request is looked at.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::Service;
+
+/// What connections may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerLimits {
+    /// Open connections of one address; 0 for any number, as behind a proxy.
+    pub connections_per_address: usize,
+    /// Open connections in all; 0 for any number.
+    pub connections: usize,
+    /// How long a client may take for the head of a request, the silence before it included.
+    pub header_patience: Duration,
+    /// Bytes of a request's head.
+    pub header_bytes: usize,
+    /// Bytes of the kernel's send buffer: what was handed to the kernel cannot be recalled.
+    pub send_buffer_bytes: usize,
+}
+
+impl Default for ServerLimits {
+    fn default() -> ServerLimits {
+        ServerLimits {
+            connections_per_address: 0,
+            connections: 0,
+            header_patience: Duration::from_secs(5),
+            // The least that hyper takes.
+            header_bytes: 8 * 1024,
+            send_buffer_bytes: 16 * 1024,
+        }
+    }
+}
+
+/// One TCP connection, as its requests see it: an extension of each of them.
+#[derive(Debug, Default)]
+pub struct Wire {
+    written: AtomicU64,
+    cut: Notify,
+}
+
+impl Wire {
+    /// Bytes that the kernel has taken since the connection began: tells a client that reads slowly from one that does
+    /// not read.
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// Drops the connection with all that is buffered for it in this process, if it has not been upgraded.
+    pub fn cut(&self) {
+        self.cut.notify_one();
+    }
+}
+
+/// Serves `router` until `stop`; then takes no more connections, lets requests under way finish, and returns. Upgraded
+/// connections are their owner's.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: ServerLimits,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    // Accepted sockets inherit it.
+    SockRef::from(&listener).set_send_buffer_size(limits.send_buffer_bytes)?;
+    let open = Arc::new(Open::default());
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(limits.header_patience).max_buf_size(limits.header_bytes);
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, from) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, or the client was gone already: neither may end the server.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            }
+        };
+        let Some(place) = open.admit(from, &limits) else { continue };
+        // Frames are small and each is worth its packet.
+        let _ = stream.set_nodelay(true);
+        tasks.spawn(connection(http.clone(), stream, router.clone(), stop.clone(), place));
+    }
+}
+
+async fn connection(http: http1::Builder, stream: TcpStream, router: Router, stop: CancellationToken, place: Place) {
+    let wire = Arc::new(Wire::default());
+    let metered = Metered { stream, wire: wire.clone(), _place: place };
+    let for_requests = wire.clone();
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(for_requests.clone());
+        router.clone().call(request)
+    });
+    let connection = http.serve_connection(TokioIo::new(metered), service).with_upgrades();
+    tokio::pin!(connection);
+    // Errors here are the client's: a connection that broke, a head that is no HTTP, was too large or too late.
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = wire.cut.notified() => return,
+        () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    tokio::select! {
+        _ = connection => {}
+        () = wire.cut.notified() => {}
+    }
+}
+
+/// The open connections, counted.
+#[derive(Default)]
+struct Open(Mutex<Counts>);
+
+#[derive(Default)]
+struct Counts {
+    all: usize,
+    by_address: FxHashMap<IpAddr, usize>,
+}
+
+impl Open {
+    fn admit(self: &Arc<Open>, from: SocketAddr, limits: &ServerLimits) -> Option<Place> {
+        let within = |count: usize, limit: usize| limit == 0 || count < limit;
+        let address = from.ip();
+        let mut counts = self.0.lock();
+        let of_address = counts.by_address.get(&address).copied().unwrap_or(0);
+        if !within(counts.all, limits.connections) || !within(of_address, limits.connections_per_address) {
+            return None;
+        }
+        counts.all += 1;
+        counts.by_address.insert(address, of_address + 1);
+        Some(Place { open: self.clone(), address })
+    }
+}
+
+/// One of the open connections.
+struct Place {
+    open: Arc<Open>,
+    address: IpAddr,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.open.0.lock();
+        counts.all -= 1;
+        if let Some(count) = counts.by_address.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// A TCP stream that counts what the kernel took.
+struct Metered {
+    stream: TcpStream,
+    wire: Arc<Wire>,
+    _place: Place,
+}
+
+impl AsyncRead for Metered {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
+    }
+}
+
+impl Metered {
+    fn count(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.wire.written.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+        written
+    }
+}
+
+impl AsyncWrite for Metered {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        this.count(written)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, slices);
+        this.count(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
