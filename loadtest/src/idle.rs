@@ -142,7 +142,10 @@ struct Crowd {
 /// Opens the connections, looks on, and reports.
 pub async fn run(options: Options) -> Result<Findings> {
     ensure!(options.online_share > 0.0 && options.online_share <= 1.0, "--online-share must be above 0 and at most 1");
-    ensure!(options.connections > 0 && options.friends % 2 == 0, "--connections must be above 0, --friends even");
+    ensure!(
+        options.connections > 0 && options.friends.is_multiple_of(2),
+        "--connections must be above 0, --friends even"
+    );
     let people = (f64::from(options.connections) / options.online_share).ceil() as u32;
     ensure!(options.friends < people, "--friends must be fewer than the {people} people there are");
     let Options { friends, online_share, spacing_m, .. } = options;

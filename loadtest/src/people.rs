@@ -112,7 +112,7 @@ mod tests {
         let schedule = |duration_s| Schedule { speedup: 1.0, duration_s };
         assert_eq!(schedule(60).end(&track), 3);
         assert_eq!(schedule(0).end(&vec![point(10)]), 1);
-        assert_eq!(schedule(60).total(&[track.clone()]), Duration::from_secs(60));
+        assert_eq!(schedule(60).total(std::slice::from_ref(&track)), Duration::from_secs(60));
         assert_eq!(schedule(0).total(&[track]), Duration::ZERO);
     }
 }
