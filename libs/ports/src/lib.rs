@@ -41,5 +41,5 @@ pub use discovery::Discovery;
 pub use error::PortError;
 pub use friendships::{Friendship, Friendships};
 pub use history::{HistoryPoint, LocationHistory};
-pub use sessions::{SessionKey, Sessions};
+pub use sessions::{SessionKey, Sessions, Sharing};
 pub use users::{User, Users};

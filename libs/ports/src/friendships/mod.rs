@@ -36,7 +36,7 @@ pub const MAX_FRIENDS: usize = 5_000;
 /// # Contract
 ///
 /// 1. `add` makes two people friends, each showing the other exact positions; durable when it returns. `remove` ends
-///    that; durable when it returns. Repeating either is `Unchanged`.
+///    that; durable when it returns. Repeating either is `Unchanged`. Befriending oneself is refused.
 /// 2. Changes of one pair take effect in one order, the same for both directions: never is one the other's friend and
 ///    not the other way round in what a call that begins after the change returns.
 /// 3. `visible_to` returns everybody the viewer may see, ascending by id. It sees every change that returned before

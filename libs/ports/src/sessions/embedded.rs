@@ -5,7 +5,7 @@ use model::{Generation, UserId};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
-use super::{SessionKey, Sessions};
+use super::{SessionKey, Sessions, Sharing};
 use crate::health::{Health, Switch};
 use crate::{Clock, PortError};
 
@@ -18,7 +18,7 @@ pub struct EmbeddedSessions {
 
 #[derive(Default)]
 struct Registry {
-    sharing: FxHashMap<UserId, (SessionKey, Generation)>,
+    sharing: FxHashMap<UserId, Sharing>,
     /// No generation that was given to who is not in the map any more is above this. One number in place of an entry
     /// for everybody who ever shared.
     released: Generation,
@@ -55,25 +55,25 @@ impl Sessions for EmbeddedSessions {
         self.health.answer(was_ours).await
     }
 
-    async fn locate(&self, user: UserId) -> Result<Option<SessionKey>, PortError> {
+    async fn locate(&self, user: UserId) -> Result<Option<Sharing>, PortError> {
         self.health.ask().await?;
-        let session = self.registry.lock().sharing.get(&user).map(|(session, _)| *session);
-        self.health.answer(session).await
+        let sharing = self.registry.lock().sharing.get(&user).copied();
+        self.health.answer(sharing).await
     }
 }
 
 impl Registry {
     fn claim(&mut self, user: UserId, session: SessionKey, now_ms: u64) -> Generation {
-        let last = self.sharing.get(&user).map_or(self.released, |(_, generation)| *generation);
+        let last = self.sharing.get(&user).map_or(self.released, |sharing| sharing.generation);
         let generation = Generation(now_ms.max(last.0 + 1));
-        self.sharing.insert(user, (session, generation));
+        self.sharing.insert(user, Sharing { session, generation });
         generation
     }
 
     fn release(&mut self, user: UserId, session: SessionKey) -> bool {
         match self.sharing.get(&user) {
-            Some((holder, generation)) if *holder == session => {
-                self.released = self.released.max(*generation);
+            Some(sharing) if sharing.session == session => {
+                self.released = self.released.max(sharing.generation);
                 self.sharing.remove(&user);
                 true
             }

@@ -17,6 +17,15 @@ pub struct SessionKey {
     pub session: SessionId,
 }
 
+/// Who shares a user's position, and under which generation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sharing {
+    /// The connection.
+    pub session: SessionKey,
+    /// What its claim was given.
+    pub generation: Generation,
+}
+
 /// The registry of sharing sessions: at most one a user.
 ///
 /// # Contract
@@ -25,7 +34,7 @@ pub struct SessionKey {
 ///    this store's own time in ms, and above every generation that it gave the user before.
 /// 2. Claiming again, by whatever session, gives a higher generation.
 /// 3. `release` removes the entry only if it is still this session's, and says whether it was.
-/// 4. `locate` returns the sharing session; `None` when nobody shares.
+/// 4. `locate` returns the sharing session with its generation; `None` when nobody shares.
 /// 5. A store that lost its data still gives generations above those before, as long as its clock did not go back.
 #[async_trait]
 pub trait Sessions: Send + Sync {
@@ -36,5 +45,5 @@ pub trait Sessions: Send + Sync {
     async fn release(&self, user: UserId, session: SessionKey) -> Result<bool, PortError>;
 
     /// Who shares.
-    async fn locate(&self, user: UserId) -> Result<Option<SessionKey>, PortError>;
+    async fn locate(&self, user: UserId) -> Result<Option<Sharing>, PortError>;
 }
