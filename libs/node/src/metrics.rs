@@ -26,7 +26,7 @@ pub enum Outcome {
 
 /// A label with one name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Label {
+pub(crate) struct Label {
     kind: &'static str,
 }
 

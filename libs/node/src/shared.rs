@@ -114,7 +114,11 @@ impl Shared {
         }
         let now = self.clock.monotonic();
         for (shard, fixes) in by_shard.iter().enumerate().filter(|(_, fixes)| !fixes.is_empty()) {
-            self.with_shard(shard, |shard| fixes.iter().for_each(|fix| drop(shard.heard(fix, now))));
+            self.with_shard(shard, |shard| {
+                for fix in fixes {
+                    shard.heard(fix, now);
+                }
+            });
         }
     }
 

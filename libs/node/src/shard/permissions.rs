@@ -53,7 +53,7 @@ impl Shard {
             edges: Vec::new(),
             pending: Vec::new(),
             notices: Vec::new(),
-            overrides: Some(Box::default()),
+            overrides: Some(Vec::new()),
             live: false,
             woken: false,
             visitor: true,
@@ -239,7 +239,7 @@ impl Shard {
     }
 
     fn overrides(&mut self, viewer: u32) -> Option<&mut Vec<Override>> {
-        self.viewers.get_mut(viewer)?.overrides.as_deref_mut()
+        self.viewers.get_mut(viewer)?.overrides.as_mut()
     }
 
     fn report_in_flight(&self, viewer: u32, in_flight: &mut Vec<InFlight>) {

@@ -62,8 +62,8 @@ pub(super) struct Viewer {
     /// Indexes of edges with news, oldest first.
     pub(super) pending: Vec<u16>,
     pub(super) notices: Vec<Notice>,
-    /// Only while connecting; boxed because a connection is connecting for a moment and live for hours.
-    pub(super) overrides: Option<Box<Vec<Override>>>,
+    /// Only while connecting.
+    pub(super) overrides: Option<Vec<Override>>,
     /// Has had its first `nearby`: news may be sent.
     pub(super) live: bool,
     pub(super) woken: bool,

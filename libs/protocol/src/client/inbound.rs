@@ -1,10 +1,13 @@
 //! What a phone says.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use model::{Meters, Motion, MotionField, Position, TimestampMs};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
 use super::cursor::PageCursor;
@@ -156,19 +159,64 @@ pub fn decode(text: &str) -> Result<ClientFrame, BadFrame> {
     }
 }
 
+/// The fields, from an object only: serde's own would also take a list, for the fields in their order.
+struct Object<'a>(Raw<'a>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Object<'a>, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Object<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<'de>, A::Error> {
+                Raw::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+/// Decodes the body of `POST /v1/locations`: one position, with the fields of a `location` frame, or a list of at
+/// most `max`. `type` is not needed. An error about a list says which of its items is wrong.
+pub fn decode_reports(json: &str, max: usize) -> Result<Vec<Report>, BadFrame> {
+    let bad = |error: serde_json::Error| BadFrame {
+        code: ErrorCode::BadJson,
+        field: None,
+        message: format!(
+            "not a position or a list of positions (line {} column {}): a position is a JSON object, each field once",
+            error.line(),
+            error.column()
+        ),
+    };
+    if !json.trim_start().starts_with('[') {
+        let Object(raw) = serde_json::from_str(json).map_err(bad)?;
+        return Ok(vec![raw.report()?]);
+    }
+    let list: Vec<Object<'_>> = serde_json::from_str(json).map_err(bad)?;
+    if list.is_empty() || list.len() > max {
+        let message = format!("a list must hold 1 to {max} positions");
+        return Err(BadFrame { code: ErrorCode::BadValue, field: None, message });
+    }
+    let of_item = |(at, Object(raw)): (usize, &Object<'_>)| {
+        raw.report().map_err(|bad| BadFrame { message: format!("[{at}]: {}", bad.message), ..bad })
+    };
+    list.iter().enumerate().map(of_item).collect()
+}
+
 impl<'a> Raw<'a> {
     fn parse(text: &'a str) -> Result<Raw<'a>, BadFrame> {
-        let bad = |place: String| BadFrame {
+        let bad = |line, column| BadFrame {
             code: ErrorCode::BadJson,
             field: None,
-            message: format!("not a frame{place}: a frame is a JSON object with a string `type`, each field once"),
+            message: format!(
+                "not a frame (line {line} column {column}): a frame is a JSON object with a string `type`, each field once"
+            ),
         };
-        // serde would take a list for the fields in their order.
-        if !text.trim_start().starts_with('{') {
-            return Err(bad(String::new()));
-        }
         // serde_json's own text may quote the input: only the place is told.
-        serde_json::from_str(text).map_err(|error| bad(format!(" (line {} column {})", error.line(), error.column())))
+        let raw = serde_json::from_str::<Object<'_>>(text);
+        raw.map(|Object(raw)| raw).map_err(|error| bad(error.line(), error.column()))
     }
 
     fn init(&self) -> Result<Init, BadFrame> {
@@ -334,6 +382,18 @@ mod tests {
         };
         assert_eq!((init.radius, init.limit), (Some(Meters(500.0)), Limit::new(5)));
         assert_eq!(refused(r#"{"type":"init","lat":1,"ts":3}"#), (ErrorCode::BadValue, Some("lon")));
+    }
+
+    #[test]
+    fn one_position_or_a_list() {
+        let one = r#"{"lat":1,"lon":2,"ts":3}"#;
+        assert_eq!(decode_reports(one, 2).unwrap().len(), 1);
+        assert_eq!(decode_reports(&format!(" [{one},{one}]"), 2).unwrap().len(), 2);
+        for bad in ["[]", &format!("[{one},{one},{one}]"), "[[1,2]]", "7", r#"[{"lat":1,"lon":2,"ts":3},{"lat":91,"lon":2,"ts":3}]"#] {
+            assert!(decode_reports(bad, 2).is_err(), "{bad}");
+        }
+        let second = decode_reports(&format!("[{one},{{}}]"), 2).unwrap_err();
+        assert_eq!((second.field, second.message.as_str()), (Some("lat"), "[1]: lat is missing"));
     }
 
     #[test]

@@ -7,5 +7,5 @@ mod outbound;
 
 pub use cursor::{BadCursor, PageCursor};
 pub(crate) use inbound::ClientFrameSchema;
-pub use inbound::{BadFrame, ClientFrame, Init, Limit, Report, decode};
+pub use inbound::{BadFrame, ClientFrame, Init, Limit, Report, decode, decode_reports};
 pub use outbound::{ErrorCode, ErrorFrame, Friend, GoneReason, Nearby, ServerFrame};

@@ -1,0 +1,49 @@
+//! `POST /v1/locations`: positions of a device without a connection.
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use model::UserId;
+use protocol::client::decode_reports;
+use serde::Serialize;
+use utoipa::ToSchema;
+use web::{Caller, Json, Problem};
+
+use crate::nearby::problem;
+use crate::state::GatewayState;
+
+/// What was taken in.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Accepted {
+    /// Positions that are durable now.
+    accepted: usize,
+}
+
+/// Takes in one position, or a list of up to 100, with the fields of the `location` frame.
+///
+/// All go to the history; the newest also moves the user. Answered when they are durable; sending a position again
+/// changes nothing.
+#[utoipa::path(
+    post, path = "/v1/locations", tag = "live", security(("token" = [])),
+    request_body(content = Object, description = "`{lat, lon, ts, ..}`, or a list of such"),
+    responses(
+        (status = 200, description = "Durable", body = Accepted),
+        web::openapi::TokenProblems, web::openapi::BodyProblems, web::openapi::NoSuchUser,
+    ),
+)]
+pub(crate) async fn post_locations(
+    State(state): State<GatewayState>,
+    caller: Caller,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Accepted>, Problem> {
+    let user: UserId = caller.user()?;
+    // Before the look-up: a deletion that is applied after this refuses the call.
+    let began = state.node.clock().monotonic();
+    let _place = state.admission.enter()?;
+    state.must_exist(user).await?;
+    let body = body.map_err(web::extract::body_problem)?;
+    let json = str::from_utf8(&body).map_err(|_| Problem::bad_request("the body must be JSON in UTF-8"))?;
+    let reports = decode_reports(json, state.limits.batch).map_err(|bad| problem(bad.into()))?;
+    state.node.record(user, &reports, began).await.map_err(problem)?;
+    Ok(Json(Accepted { accepted: reports.len() }))
+}

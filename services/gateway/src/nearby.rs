@@ -1,0 +1,141 @@
+//! `GET /v1/nearby`: what `init` would answer, without a connection.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{Extension, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::Response;
+use http_body::{Frame, SizeHint};
+use model::{Meters, Position};
+use node::{Answer, NearbyCall, Refused};
+use protocol::client::{Limit, Nearby, PageCursor};
+use serde::Deserialize;
+use utoipa::IntoParams;
+use web::{Caller, Problem, Query, Wire};
+
+use crate::state::GatewayState;
+
+/// What may be asked.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Asked {
+    /// Degrees, with `lon`; without both, the user's own newest position is used.
+    lat: Option<f64>,
+    /// Degrees, with `lat`.
+    lon: Option<f64>,
+    /// Above 0, at most the server's maximum (50 km by default).
+    radius_m: Option<f64>,
+    /// Friends to a page, 1 to 100; 20 if not given.
+    limit: Option<u64>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// The friends of the caller who are near, nearest first.
+///
+/// The answer is the `nearby` frame of the WebSocket, without its `type`.
+#[utoipa::path(
+    get, path = "/v1/nearby", tag = "live", params(Asked), security(("token" = [])),
+    responses(
+        (status = 200, description = "A page of near friends: the `nearby` frame without its `type`", body = Object),
+        web::openapi::TokenProblems, web::openapi::BadValue, web::openapi::NoSuchUser,
+    ),
+)]
+pub(crate) async fn nearby(
+    State(state): State<GatewayState>,
+    Extension(wire): Extension<Arc<Wire>>,
+    caller: Caller,
+    Query(asked): Query<Asked>,
+) -> Result<Response, Problem> {
+    let user = caller.user()?;
+    let call = asked.call()?;
+    let _place = state.admission.enter()?;
+    state.must_exist(user).await?;
+    let answer = state.node.nearby(user, &call).await.map_err(problem)?;
+    let signal = answer.signal().clone();
+    let body = serde_json::to_vec::<Nearby>(&answer.nearby).map_err(|_| Problem::internal())?;
+    let (done, gone) = tokio::sync::oneshot::channel();
+    state.connections.spawn(async move {
+        tokio::select! {
+            // A revoke does not wait for a client that does not read.
+            () = signal.is_cut() => wire.cut(),
+            _ = gone => {}
+        }
+    });
+    let body = Guarded { bytes: Some(body.into()), _answer: answer, _done: done };
+    let mut response = Response::new(Body::new(body));
+    response.headers_mut().insert(CONTENT_TYPE, axum::http::HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+impl Asked {
+    fn call(&self) -> Result<NearbyCall, Problem> {
+        let position = match (self.lat, self.lon) {
+            (None, None) => None,
+            (Some(lat), Some(lon)) => Some(Position::new(lat, lon).map_err(|bad| {
+                Problem::bad_request(format!("`{0}` {bad}", field(bad))).about(field(bad))
+            })?),
+            (Some(_), None) => return Err(Problem::bad_value("lon", "be given with `lat`")),
+            (None, Some(_)) => return Err(Problem::bad_value("lat", "be given with `lon`")),
+        };
+        let limit = match self.limit {
+            None => None,
+            Some(limit) => Some(Limit::new(limit).ok_or_else(|| {
+                Problem::bad_value("limit", format!("be a whole number from 1 to {}", Limit::MAX))
+            })?),
+        };
+        let cursor: Option<PageCursor> = match &self.cursor {
+            None => None,
+            Some(cursor) => Some(cursor.parse().map_err(|_| {
+                Problem::bad_value("cursor", "be the `next_cursor` of an earlier answer")
+            })?),
+        };
+        Ok(NearbyCall { position, radius: self.radius_m.map(Meters), limit, cursor })
+    }
+}
+
+fn field(bad: model::BadPosition) -> &'static str {
+    if bad == model::BadPosition::Lat { "lat" } else { "lon" }
+}
+
+/// What the engine refused, as a problem.
+pub(crate) fn problem(refused: Refused) -> Problem {
+    match refused {
+        Refused::Bad(bad) => match bad.field {
+            Some(field) => Problem::bad_request(bad.message).about(field),
+            None => Problem::bad_request(bad.message),
+        },
+        Refused::Unavailable(error) => error.into(),
+        Refused::Silent => Problem::unavailable(web::problem::RETRY_AFTER_FAILURE),
+    }
+}
+
+/// A body that holds the engine's [`Answer`] until the server has taken the last byte: a revoke waits for it.
+struct Guarded {
+    bytes: Option<Bytes>,
+    _answer: Answer,
+    _done: tokio::sync::oneshot::Sender<()>,
+}
+
+impl HttpBody for Guarded {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::convert::Infallible>>> {
+        Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+    }
+}
