@@ -1,0 +1,74 @@
+//! The commands of the executable.
+
+mod serve;
+mod show_config;
+mod token;
+
+use std::io::stderr;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, Log, LogFormat, Overrides};
+
+/// Shows people which of their friends are close by, live.
+#[derive(Debug, Parser)]
+#[command(name = "nearby", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server
+    Serve(ConfigArgs),
+    /// Print a token for development, signed with the data directory's secret
+    Token(token::TokenArgs),
+    /// Print the effective configuration
+    Config(ConfigArgs),
+}
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ConfigArgs {
+    /// A TOML file; needs only what differs from the default (see `nearby config`)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// Where users, friendships and history are kept
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+impl ConfigArgs {
+    fn load(&self) -> anyhow::Result<Config> {
+        let overrides = Overrides { listen: self.listen, data_dir: self.data_dir.clone() };
+        Config::load(self.config.as_deref(), &overrides)
+    }
+}
+
+/// Runs the command that the arguments name.
+pub async fn run() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Serve(args) => serve::run(&args.load()?).await,
+        Command::Token(args) => token::run(&args),
+        Command::Config(args) => show_config::run(&args.load()?),
+    }
+}
+
+/// Log lines go to standard error: standard output is for what a command prints.
+fn start_log(log: &Log) -> anyhow::Result<()> {
+    let filter = EnvFilter::builder().parse(&log.level).context("log.level")?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
+    match log.format {
+        LogFormat::Text => lines.init(),
+        LogFormat::Json => lines.json().init(),
+    }
+    Ok(())
+}

@@ -1,0 +1,9 @@
+//! `nearby config`.
+
+use crate::Config;
+
+/// Prints the effective configuration. It holds no secrets: keys are given as files.
+pub(super) fn run(config: &Config) -> anyhow::Result<()> {
+    print!("{}", toml::to_string(config)?);
+    Ok(())
+}

@@ -1,0 +1,9 @@
+//! The `nearby` executable's parts: configuration, wiring, commands.
+
+pub mod commands;
+pub mod config;
+pub mod secret;
+pub mod wiring;
+
+pub use config::Config;
+pub use wiring::App;
