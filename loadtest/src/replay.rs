@@ -27,8 +27,10 @@ use crate::tally::Tally;
 use crate::token::Tokens;
 use crate::tracks;
 
-/// How long everybody stands still before the views are judged.
+/// How long nothing may have come before the views are judged.
 const QUIET: Duration = Duration::from_secs(2);
+/// A server that is still behind by then is judged as it is.
+const CATCH_UP: Duration = Duration::from_secs(30);
 /// Whoever is not connected again by then is reported.
 const RETURN: Duration = Duration::from_secs(10);
 /// Views are judged under way a few people at a time, so that no frame has to wait long.
@@ -104,7 +106,8 @@ pub struct Options {
     /// The server's `location.ttl_s`; without it the server's word is taken.
     #[arg(long, value_name = "SECONDS")]
     pub ttl_s: Option<u64>,
-    /// What was sent longer ago has surely been taken into account in what arrives: raise it for an overloaded machine.
+    /// What was sent longer ago has surely been taken into account in what arrives; more, by itself, if the server is
+    /// seen to be late.
     #[arg(long, value_name = "MS", default_value_t = 2_000)]
     pub in_flight_ms: u64,
     /// A frame read so soon after the end of its friendship was acknowledged may have been sent before it.
@@ -209,7 +212,7 @@ async fn perform(options: &Options, stage: Rc<Stage>, rest: Rc<Rest>, friendship
     gather(&stage, &mut cast).await?;
 
     let (server_moving, own_moving) = (server()?, own()?);
-    let gathered = stage.tally.borrow().updates;
+    let gathered = Counts::of(&stage);
     let start = Instant::now();
     let mut churn = JoinSet::new();
     if options.churn {
@@ -223,11 +226,11 @@ async fn perform(options: &Options, stage: Rc<Stage>, rest: Rc<Rest>, friendship
     while let Some(done) = churn.join_next().await {
         done??;
     }
-    let moved = stage.tally.borrow().updates - gathered;
+    let moved = Counts::of(&stage).since(gathered);
     let (server_after, own_after) = (server()?, own()?);
     // Its time running out is no error: the judge names those who are not back.
     let _ = timeout(RETURN, everybody_listed(&stage)).await;
-    sleep(QUIET + GLANCE).await;
+    let _ = timeout(CATCH_UP, quiet(&stage)).await;
     stage.oracle.borrow_mut().judge_at_rest(QUIET, stage.clock.now());
 
     phase.send_replace(Phase::Over);
@@ -235,10 +238,7 @@ async fn perform(options: &Options, stage: Rc<Stage>, rest: Rc<Rest>, friendship
         done??;
     }
     let tally = stage.tally.borrow();
-    let cost = |before, moving, after| {
-        let pushes = tally.frames.friend + tally.frames.gone;
-        Cost::between(before, moving, after, moving_for, moved, pushes)
-    };
+    let cost = |before, moving, after| Cost::between(before, moving, after, moving_for, moved.updates, moved.pushes);
     let server_cost = match (server_before, server_moving, server_after) {
         (Some(before), Some(moving), Some(after)) => Some(cost(before, moving, after)),
         _ => None,
@@ -252,7 +252,7 @@ async fn perform(options: &Options, stage: Rc<Stage>, rest: Rc<Rest>, friendship
         wall_s: crate::report::rounded(moving_for.as_secs_f64()),
     };
     let oracle = stage.oracle.borrow();
-    Ok(Report::new(setting, &tally, moved, &oracle.faults, server_cost, cost(own_before, own_moving, own_after)))
+    Ok(Report::new(setting, &tally, moved.updates, &oracle, server_cost, cost(own_before, own_moving, own_after)))
 }
 
 /// Until everybody is connected and knows their whole list; the first who cannot ends the run.
@@ -274,6 +274,36 @@ async fn gather(stage: &Stage, cast: &mut JoinSet<Result<()>>) -> Result<()> {
 async fn everybody_listed(stage: &Stage) {
     while stage.listed.get() < stage.people.count {
         sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Until nothing has come for [`QUIET`]: a server that is late has caught up then.
+async fn quiet(stage: &Stage) {
+    let mut before = None;
+    loop {
+        let frames = stage.tally.borrow().frames.total();
+        if before.replace(frames) == Some(frames) {
+            return;
+        }
+        sleep(QUIET + GLANCE).await;
+    }
+}
+
+/// How far two counters are.
+#[derive(Clone, Copy)]
+struct Counts {
+    updates: u64,
+    pushes: u64,
+}
+
+impl Counts {
+    fn of(stage: &Stage) -> Counts {
+        let tally = stage.tally.borrow();
+        Counts { updates: tally.updates, pushes: tally.frames.pushes() }
+    }
+
+    fn since(self, earlier: Counts) -> Counts {
+        Counts { updates: self.updates - earlier.updates, pushes: self.pushes - earlier.pushes }
     }
 }
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::faults::{Class, Fault, Faults};
+use crate::faults::{Class, Fault, ms};
+use crate::oracle::Oracle;
 use crate::process::Used;
 use crate::tally::{Frames, Spread, Tally};
 
@@ -48,7 +49,7 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// Of so many updates and pushes in this time. CPU is counted from `moving` on, memory from `before` on.
+    /// For so many updates and pushes in this time. CPU is counted from `moving` on, memory from `before` on.
     pub fn between(before: Used, moving: Used, after: Used, wall: Duration, updates: u64, pushes: u64) -> Cost {
         let cpu_s = after.cpu.saturating_sub(moving.cpu).as_secs_f64();
         let per = |count: u64| rounded(cpu_s * 1e6 / count.max(1) as f64);
@@ -107,6 +108,8 @@ pub struct Report {
     pub removal_ms: Spread,
     /// How late the generator itself was.
     pub lateness_ms: Spread,
+    /// How long positions were taken to be perhaps unknown to the server: more than asked for if it was late.
+    pub in_flight_ms: f64,
     /// `error` frames that said `rate_limited`.
     pub rate_limited: u64,
     /// Each kind of fault.
@@ -125,10 +128,11 @@ impl Report {
         setting: Setting,
         tally: &Tally,
         moved: u64,
-        faults: &Faults,
+        oracle: &Oracle,
         server: Option<Cost>,
         generator: Cost,
     ) -> Report {
+        let faults = &oracle.faults;
         Report {
             setting,
             updates: tally.updates,
@@ -145,6 +149,7 @@ impl Report {
             friendship_changes: tally.friendship_changes,
             removal_ms: tally.removals.spread(),
             lateness_ms: tally.lateness.spread(),
+            in_flight_ms: ms(oracle.longest_in_flight()),
             rate_limited: tally.rate_limited,
             faults: faults.by_kind().into_iter().map(|(class, fault, count)| Found { class, fault, count }).collect(),
             examples: faults.examples().to_vec(),
@@ -174,6 +179,7 @@ impl fmt::Display for Report {
         row(f, "        error, drain", format!("{}, {}", frames.error, frames.drain))?;
         row(f, "age of moves", spread(&self.age_ms))?;
         row(f, "sent later than due", spread(&self.lateness_ms))?;
+        row(f, "judged as in flight", format!("up to {} ms", self.in_flight_ms))?;
         row(f, "duplicates", self.duplicates)?;
         row(f, "needless gone", self.needless_gone)?;
         row(f, "reconnects", self.reconnects)?;

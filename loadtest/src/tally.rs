@@ -30,6 +30,18 @@ pub struct Frames {
     pub drain: u64,
 }
 
+impl Frames {
+    /// Those that a movement causes.
+    pub fn pushes(&self) -> u64 {
+        self.friend + self.gone
+    }
+
+    /// All.
+    pub fn total(&self) -> u64 {
+        self.pushes() + self.nearby + self.friend_added + self.friend_removed + self.error + self.drain
+    }
+}
+
 /// Times of one kind.
 #[derive(Debug)]
 pub struct Times(Histogram<u64>);

@@ -42,18 +42,24 @@ impl Oracle {
             return Told::Fault;
         }
         let Some(index) = self.whereabouts[friend].find(shown.ts) else {
-            self.fault_about(viewer, shown.id, Fault::NeverSent, now, || format!("ts {}", shown.ts));
+            let earlier = self.began_ms.is_some_and(|began| shown.ts < began);
+            let advice = if earlier { " is from before this run: choose another --user-base" } else { "" };
+            self.fault_about(viewer, shown.id, Fault::NeverSent, now, || format!("ts {}{advice}", shown.ts));
             return Told::Fault;
         };
+        let sent_at = self.whereabouts[friend].get(index).at;
+        let before = self.views[viewer].seen.get(&friend).and_then(|seen| seen.held);
+        if before.is_some_and(|before| before < index) {
+            self.arrived_after(now.since(sent_at), now);
+        }
         let fault = self.content_fault(viewer, friend, index, shown, now);
         if let Some(fault) = fault {
-            let age = ms(now.since(self.whereabouts[friend].get(index).at));
+            let age = ms(now.since(sent_at));
             self.fault_about(viewer, shown.id, fault, now, || format!("ts {}, sent {age} ms before", shown.ts));
         }
-        let sent_at = self.whereabouts[friend].get(index).at;
         let seen = self.views[viewer].seen.entry(friend).or_default();
         seen.newest = seen.newest.max(Some(index));
-        let before = seen.held.replace(index);
+        seen.held = Some(index);
         match (fault, before) {
             (Some(_), _) => Told::Fault,
             (None, None) => Told::Entry,
@@ -77,7 +83,7 @@ impl Oracle {
         if self.rules.ttl.is_some_and(|ttl| now.since(sent.at) > ttl + TTL_SLACK) {
             return Some(Fault::Expired);
         }
-        let here = self.whereabouts[viewer].maybe_current(now, self.rules.in_flight);
+        let here = self.whereabouts[viewer].maybe_current(now, self.in_flight(now));
         let mut right_but_outside = false;
         let mut all_outside = true;
         for viewer_was in here.iter().rev() {
@@ -104,7 +110,7 @@ impl Oracle {
             _ if !self.friendships[&pair(viewer, friend)].stands() => None,
             Reason::OutOfRange => {
                 let left =
-                    self.distances(viewer, friend, now, self.rules.in_flight).any(|distance| !self.inside(distance));
+                    self.distances(viewer, friend, now, self.in_flight(now)).any(|distance| !self.inside(distance));
                 (!left).then_some(Fault::GoneInRange)
             }
             Reason::Inactive => self.spoke_within_ttl(friend, now).then_some(Fault::GoneActive),
@@ -152,7 +158,7 @@ impl Oracle {
     /// Whether the server surely heard of this friend less than the time to live ago.
     fn spoke_within_ttl(&self, friend: usize, now: At) -> bool {
         let Some(ttl) = self.rules.ttl else { return false };
-        let sure = self.whereabouts[friend].sure(now, self.rules.in_flight);
+        let sure = self.whereabouts[friend].sure(now, self.in_flight(now));
         sure.is_some_and(|sure| now.since(self.whereabouts[friend].get(sure).at) + TTL_SLACK < ttl)
     }
 }

@@ -30,7 +30,8 @@ pub struct Rules {
     pub radius_m: f64,
     /// How long a silent friend is shown. If it is not given, the server's word (`location_ttl_s`) is taken.
     pub ttl: Option<Duration>,
-    /// What was sent longer ago than this has surely been taken into account in frames that arrive now.
+    /// What was sent longer ago than this has surely been taken into account in frames that arrive now, unless the
+    /// server is seen to be later.
     pub in_flight: Duration,
     /// Frames read so shortly after an acknowledgement may have been handed to the kernel before it.
     pub removal_grace: Duration,
@@ -52,6 +53,10 @@ impl Default for Rules {
 
 /// The promise is "gone 600 s after the last update, +0/+5 s"; by the server's receive time, so as much is given before.
 const TTL_SLACK: Duration = Duration::from_secs(5);
+/// A lateness once seen is reckoned with for this long.
+const LAG_MEMORY: Duration = Duration::from_secs(10);
+/// And for no more than this, however late the server is.
+const LAG_LIMIT: Duration = Duration::from_secs(15);
 /// Distances are rounded to 0.1 m.
 const DISTANCE_SLACK_M: f64 = 0.06;
 /// Nearer to the border than this either answer is right: the last bits of two ways to compute a distance.
@@ -99,8 +104,20 @@ pub struct Oracle {
     friendships: FxHashMap<(usize, usize), Friendship>,
     /// Everybody who is or was a friend of this person.
     acquainted: Vec<Vec<usize>>,
+    lag: Lag,
+    /// When the first position of this run was sent, by the wall clock: what is older belongs to an earlier run.
+    began_ms: Option<u64>,
     /// What was found.
     pub faults: Faults,
+}
+
+/// How late the server was of late. A server that is 5 s behind knows the viewer of 5 s ago: that is its lateness,
+/// which the ages tell, and no wrong distance.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lag {
+    at: At,
+    age: Duration,
+    longest: Duration,
 }
 
 impl Oracle {
@@ -113,12 +130,15 @@ impl Oracle {
             views: (0..people.count).map(|_| View::default()).collect(),
             friendships: FxHashMap::default(),
             acquainted: vec![Vec::new(); people.count],
+            lag: Lag::default(),
+            began_ms: None,
             faults: Faults::describing(describe),
         }
     }
 
     /// A position is about to be sent; the answer is the `ts` to send.
     pub fn sending(&mut self, person: usize, position: Position, wall_ms: u64, now: At) -> u64 {
+        self.began_ms.get_or_insert(wall_ms);
         self.whereabouts[person].record(position, wall_ms, now)
     }
 
@@ -198,6 +218,26 @@ impl Oracle {
     fn late(&mut self, viewer: usize, friend: usize, fault: Fault, now: At) {
         let (viewer, friend) = (self.people.user(viewer), self.people.user(friend));
         self.faults.add(Class::Late, fault, now, || format!("{viewer:?} about {friend:?}"));
+    }
+
+    /// A move arrived so long after it was sent.
+    fn arrived_after(&mut self, age: Duration, now: At) {
+        if age >= self.lag.age || now.since(self.lag.at) > LAG_MEMORY {
+            self.lag = Lag { at: now, age, longest: self.lag.longest.max(age) };
+        }
+    }
+
+    /// What was sent longer ago than this has surely been taken into account: the rules' word, or twice (once in, once
+    /// out) the server's lateness of late.
+    fn in_flight(&self, now: At) -> Duration {
+        let recent = now.since(self.lag.at) <= LAG_MEMORY;
+        let lag = if recent { self.lag.age.min(LAG_LIMIT) } else { Duration::ZERO };
+        self.rules.in_flight.max(2 * lag)
+    }
+
+    /// The longest that positions have been taken to be in flight.
+    pub fn longest_in_flight(&self) -> Duration {
+        self.rules.in_flight.max(2 * self.lag.longest.min(LAG_LIMIT))
     }
 
     /// The distances between the places where the two may be, as far as the server is concerned.

@@ -140,6 +140,36 @@ fn a_distance_from_where_the_viewer_was_until_just_now_is_right_and_later_wrong(
 }
 
 #[test]
+fn a_server_that_is_late_knows_where_the_viewer_was_then() {
+    let mut world = near();
+    world.moves(FRIEND, 1_100.0);
+    let from_before = world.newest(FRIEND);
+    world.moves(VIEWER, 500.0);
+    world.wait(3);
+    world.show(from_before);
+    world.finds_nothing();
+    assert_eq!(world.oracle.longest_in_flight(), Duration::from_secs(6));
+    // Once it has been in time for a while it is held to that again.
+    world.wait(11);
+    world.moves(FRIEND, 1_200.0);
+    let from_before = world.newest(FRIEND);
+    world.moves(VIEWER, 0.0);
+    world.show(from_before);
+    world.finds_nothing();
+    world.wait(3);
+    world.show(from_before);
+    world.finds(Fault::Distance);
+}
+
+#[test]
+fn what_another_run_left_behind_is_named_so() {
+    let mut world = near();
+    let shown = world.newest(FRIEND);
+    world.show(Shown { ts: 1, ..shown });
+    assert!(world.oracle.faults.examples()[0].contains("choose another --user-base"));
+}
+
+#[test]
 fn outside_the_radius() {
     let mut world = near();
     world.moves(FRIEND, 8_050.0);
