@@ -136,6 +136,11 @@ async fn a_kid_selects_its_key_alone() {
     for kid in ["nobody", "r1", "secret"] {
         assert_eq!(world.auth.verify(&token(kid, Algorithm::HS256)), Err(AuthError::UnknownKey), "{kid}");
     }
+    // A key that was given another name is another key, to who asks by name.
+    let renamed = String::from_utf8(JWKS.to_vec()).unwrap().replace("\"r1\"", "\"r2\"");
+    let world = self::world(TokenKeys::new().with_jwks(renamed.as_bytes()).unwrap());
+    assert_eq!(world.auth.verify(&signed("rsa_kid")), Err(AuthError::UnknownKey));
+    assert!(world.auth.verify(&signed("rsa")).is_ok());
 }
 
 #[tokio::test(start_paused = true)]

@@ -154,6 +154,7 @@ impl World {
             let mut page = answer.json();
             items.append(page["items"].as_array_mut().unwrap());
             pages += 1;
+            assert!(pages <= 1_000, "the list does not end");
             match page["next_cursor"].as_str() {
                 Some(cursor) => next = format!("&cursor={cursor}"),
                 None => return (items, pages),
