@@ -27,7 +27,7 @@ const LIFE_MS: u64 = 250;
 const BATCH: u64 = 16;
 
 /// Batches until history goes to the next day, so that days are made while the child is killed.
-const BATCHES_A_DAY: u64 = 20;
+const BATCHES_A_DAY: u64 = 4;
 
 /// Where the ids, names and days of a round begin.
 const ROUND: u64 = 1_000_000;
@@ -104,7 +104,7 @@ async fn write_history(history: FjallHistory, first: u64) {
     for batch in first.. {
         history.append(&points(batch)).await.unwrap();
         say(&format!("history {batch}"));
-        if batch == first + 10 {
+        if batch == first + 2 {
             // Whatever earlier rounds left.
             say(&format!("dropping {first}"));
             history.drop_days_before(first).await.unwrap();

@@ -158,6 +158,17 @@ mod tests {
     }
 
     #[test]
+    fn what_has_expired_and_is_not_swept_yet_does_not_count() {
+        let mut part = Part::default();
+        // At the front of the sweep, and not due for long.
+        part.put(&fix(1, 1, 10_000), MonotonicMs(0));
+        part.put(&fix(7, 9, 600), MonotonicMs(0));
+        assert_eq!(part.get(UserId(7), MonotonicMs(600)), None);
+        assert_eq!(part.put(&fix(7, 5, 2_000), MonotonicMs(600)), Put::Stored);
+        assert_eq!(part.get(UserId(7), MonotonicMs(600)).map(|fix| fix.order.ts), Some(TimestampMs(5)));
+    }
+
+    #[test]
     fn coming_and_going_does_not_grow_the_sweep() {
         let mut part = Part::default();
         for ts in 0..1_000 {

@@ -60,6 +60,7 @@ async fn export(history: &History, day: u64, page: usize) -> Vec<HistoryPoint> {
     loop {
         let after = all.last().map(|point| (point.user, point.ts));
         let next = history.export_day(day, after, page).await.unwrap();
+        assert!(next.iter().all(|point| after < Some((point.user, point.ts))), "only what comes after");
         let more = next.len() == page;
         all.extend(next);
         if !more {
