@@ -1,6 +1,6 @@
 //! Somebody is somewhere else.
 
-use model::{Fix, Level, MonotonicMs, Place, Radius};
+use model::{Fix, Level, MonotonicMs, Place, PolicyVersion, Radius};
 
 use super::sources::{MOVED, TOLD, WatchKind};
 use super::viewers::FREE;
@@ -38,13 +38,14 @@ impl Shard {
         Heard::Taken
     }
 
-    /// Those sources whose fix was ahead of the control log, now that `applied` has gone up.
-    pub(super) fn catch_up(&mut self) {
+    /// Those sources whose fix was ahead of the control log, now that `applied` has gone up from `before`.
+    pub(super) fn catch_up(&mut self, before: PolicyVersion) {
         for source in std::mem::take(&mut self.ahead) {
             let Some(fix) = self.sources.fix(source) else { continue };
             if fix.policy > self.applied {
                 self.ahead.push(source);
-            } else {
+            } else if fix.policy > before {
+                // Else a later fix took its place, which was told when it came.
                 self.tell_watchers(source);
             }
         }
@@ -66,10 +67,9 @@ impl Shard {
                     self.tally.checks += 1;
                     let near = self.viewers.eye(watch.viewer).sees(&place);
                     let told = watch.state & TOLD != 0;
-                    if near {
-                        watch.state |= MOVED;
-                    }
                     if near || told {
+                        // Even when out of sight: the viewer may follow before the news are drained.
+                        watch.state |= MOVED;
                         let (viewer, edge) = (watch.viewer, watch.edge);
                         self.mark(viewer, edge);
                     }

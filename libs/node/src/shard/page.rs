@@ -49,6 +49,10 @@ impl Shard {
     pub fn first_page(&mut self, viewer: ViewerId, limit: Limit, now: MonotonicMs) -> Page {
         let near = self.near(viewer, now);
         self.forget_told(viewer.0);
+        if let Some(target) = self.viewers.get_mut(viewer.0) {
+            // The page replaces what the client holds: a friend lost before it is not in it, and one who came back is.
+            target.notices.iter_mut().for_each(|notice| notice.gone = false);
+        }
         for (edge, _) in &near {
             if let Some((_, watch)) = self.watch(viewer.0, *edge) {
                 watch.state = TOLD;

@@ -130,8 +130,8 @@ impl Shard {
     /// Everything up to this index has been applied.
     pub fn advance(&mut self, applied: PolicyVersion) {
         if applied > self.applied {
-            self.applied = applied;
-            self.catch_up();
+            let before = std::mem::replace(&mut self.applied, applied);
+            self.catch_up(before);
         }
     }
 

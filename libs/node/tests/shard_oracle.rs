@@ -1,0 +1,301 @@
+//! The shard against a brute-force oracle: random walks, connects, revokes, expiry, and after each drain every client
+//! holds exactly what it may see and what is near.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{
+    Fix, Generation, Level, Meters, MonotonicMs, Motion, Order, Place, PolicyVersion, Position, Radius, TimestampMs,
+    UserId, haversine,
+};
+use node::Signal;
+use node::shard::{Interests, News, Shard, ViewerId};
+use ports::{ControlEntry, ControlRecord, Friendship};
+use proptest::prelude::*;
+use protocol::client::{GoneReason, Limit};
+
+const USERS: u64 = 7;
+const TTL: Duration = Duration::from_secs(600);
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// A friend is heard of: at this spot, this much ahead of the control log.
+    Heard { user: u64, north: i32, east: i32, ahead: u64 },
+    /// A viewer's own position.
+    Moved { user: u64, north: i32, east: i32 },
+    Connect { user: u64, early_entries: Vec<(bool, u64)> },
+    Disconnect { user: u64 },
+    Befriend { user: u64, friend: u64 },
+    Unfriend { user: u64, friend: u64 },
+    Radius { user: u64, meters: f64 },
+    Wait { seconds: u64 },
+    Drain { user: u64 },
+    Page { user: u64, limit: u64 },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let user = 0..USERS;
+    // A grid of about 100 m, most of it near the border of 1 km around the middle.
+    let spot = || (-15i32..15, -15i32..15);
+    let early = proptest::collection::vec((any::<bool>(), 0..USERS), 0..3);
+    let step = prop_oneof![
+        8 => (user.clone(), spot(), prop_oneof![5 => Just(0u64), 1 => 1u64..3])
+            .prop_map(|(user, (north, east), ahead)| Step::Heard { user, north, east, ahead }),
+        6 => (user.clone(), spot()).prop_map(|(user, (north, east))| Step::Moved { user, north, east }),
+        3 => (user.clone(), early).prop_map(|(user, early_entries)| Step::Connect { user, early_entries }),
+        1 => user.clone().prop_map(|user| Step::Disconnect { user }),
+        2 => (user.clone(), user.clone()).prop_map(|(user, friend)| Step::Befriend { user, friend }),
+        2 => (user.clone(), user.clone()).prop_map(|(user, friend)| Step::Unfriend { user, friend }),
+        1 => (user.clone(), 100.0..3_000.0).prop_map(|(user, meters)| Step::Radius { user, meters }),
+        1 => prop_oneof![1u64..30, 300u64..700].prop_map(|seconds| Step::Wait { seconds }),
+        4 => user.clone().prop_map(|user| Step::Drain { user }),
+        1 => (user, 1u64..5).prop_map(|(user, limit)| Step::Page { user, limit }),
+    ];
+    proptest::collection::vec(step, 1..120)
+}
+
+/// What the world is, said as simply as possible.
+struct World {
+    shard: Shard,
+    interests: Interests,
+    now: MonotonicMs,
+    applied: u64,
+    friends: Vec<(u64, u64)>,
+    fixes: BTreeMap<u64, Fix>,
+    clients: BTreeMap<u64, Client>,
+    clock: u64,
+}
+
+/// What a client knows.
+struct Client {
+    viewer: ViewerId,
+    place: Option<Place>,
+    radius: Radius,
+    held: BTreeMap<u64, TimestampMs>,
+}
+
+impl World {
+    fn new() -> World {
+        World {
+            shard: Shard::default().with_ttl(TTL),
+            interests: Interests::default(),
+            now: MonotonicMs(5_000_000),
+            applied: 0,
+            friends: Vec::new(),
+            fixes: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            clock: 0,
+        }
+    }
+
+    fn fix(&mut self, user: u64, north: i32, east: i32, ahead: u64) -> Fix {
+        self.clock += 1;
+        let position = Position::new(40.0 + f64::from(north) * 0.0009, 116.0 + f64::from(east) * 0.0012).unwrap();
+        Fix {
+            user: UserId(user),
+            place: Place::new(position),
+            order: Order { generation: Generation(1), ts: TimestampMs(self.clock) },
+            expires: self.now.after(TTL),
+            policy: PolicyVersion(self.applied + ahead),
+            motion: Motion::UNKNOWN,
+        }
+    }
+
+    fn are_friends(&self, user: u64, friend: u64) -> bool {
+        self.friends.contains(&(user.min(friend), user.max(friend)))
+    }
+
+    fn entry(&mut self, befriend: bool, user: u64, friend: u64) {
+        if user == friend {
+            return;
+        }
+        self.applied += 1;
+        let (one, other) = (UserId(user), UserId(friend));
+        let entry =
+            if befriend { ControlEntry::Befriended(one, other) } else { ControlEntry::Unfriended(one, other) };
+        let pair = (user.min(friend), user.max(friend));
+        self.friends.retain(|known| *known != pair);
+        if befriend {
+            self.friends.push(pair);
+        }
+        let record = ControlRecord { index: PolicyVersion(self.applied), entry };
+        self.shard.apply(&record, &mut self.interests, &mut Vec::new());
+        self.shard.advance(PolicyVersion(self.applied));
+    }
+
+    fn connect(&mut self, user: u64, early_entries: &[(bool, u64)]) {
+        self.disconnect(user);
+        let radius = Radius::new(Meters(1_000.0));
+        let viewer = self.shard.register(UserId(user), Arc::new(Signal::default()), radius);
+        // Read now, and overtaken by entries before it is applied.
+        let mut read: Vec<Friendship> = (0..USERS)
+            .filter(|friend| self.are_friends(user, *friend))
+            .map(|friend| Friendship { friend: UserId(friend), level: Level::Exact })
+            .collect();
+        read.sort_by_key(|friendship| friendship.friend);
+        for (befriend, friend) in early_entries {
+            self.entry(*befriend, user, *friend);
+        }
+        self.shard.admit(viewer, &read, &mut self.interests);
+        // The cache's read: what was heard before anybody here watched.
+        for fix in self.fixes.clone().values() {
+            self.shard.heard(fix, self.now);
+        }
+        self.shard.share(viewer, Generation(1));
+        self.clients.insert(user, Client { viewer, place: None, radius, held: BTreeMap::new() });
+        self.page(user, 100);
+    }
+
+    fn disconnect(&mut self, user: u64) {
+        if let Some(client) = self.clients.remove(&user) {
+            self.shard.unregister(client.viewer, &mut self.interests);
+        }
+    }
+
+    fn page(&mut self, user: u64, limit: u64) {
+        let expected = self.expected(user);
+        let Some(client) = self.clients.get_mut(&user) else { return };
+        let limit = Limit::new(limit).unwrap();
+        let mut page = self.shard.first_page(client.viewer, limit, self.now);
+        let mut listed = Vec::new();
+        loop {
+            listed.extend(page.entries.iter().map(|entry| (entry.shared.user().0, entry.distance.0)));
+            for entry in &page.entries {
+                assert_eq!(expected.get(&entry.shared.user().0), Some(&entry.shared.ts()), "listed wrongly");
+            }
+            let Some(next) = page.next else { break };
+            page = self.shard.next_page(client.viewer, next, self.now);
+        }
+        assert!(listed.is_sorted_by(|one, other| (one.1, one.0) < (other.1, other.0)), "{listed:?}");
+        client.held = listed.into_iter().map(|(friend, _)| (friend, expected[&friend])).collect();
+        assert_eq!(client.held, expected, "the pages of user {user}");
+    }
+
+    /// Everybody this user may see and who is near, by brute force.
+    fn expected(&self, user: u64) -> BTreeMap<u64, TimestampMs> {
+        let Some(client) = self.clients.get(&user) else { return BTreeMap::new() };
+        let Some(place) = client.place else { return BTreeMap::new() };
+        self.fixes
+            .values()
+            .filter(|fix| self.are_friends(user, fix.user.0) && fix.expires > self.now)
+            .filter(|fix| fix.policy.0 <= self.applied)
+            .filter(|fix| haversine(place.position(), fix.place.position()).0 <= client.radius.meters().0)
+            .map(|fix| (fix.user.0, fix.order.ts))
+            .collect()
+    }
+
+    fn drain(&mut self, user: u64) {
+        let expected = self.expected(user);
+        let ahead: Vec<u64> =
+            self.fixes.values().filter(|fix| fix.policy.0 > self.applied).map(|fix| fix.user.0).collect();
+        let Some(client) = self.clients.get_mut(&user) else { return };
+        let mut news = Vec::new();
+        while self.shard.drain(client.viewer, self.now, 2, &mut news).more {}
+        for news in news {
+            match news {
+                News::Friend { shared, distance, .. } => {
+                    let friend = shared.user().0;
+                    let place = client.place.expect("a viewer without a position is told nobody");
+                    assert_eq!(distance, haversine(place.position(), shared.position()));
+                    assert_eq!(expected.get(&friend), Some(&shared.ts()), "told user {user} of {friend}");
+                    let before = client.held.insert(friend, shared.ts());
+                    assert!(before.is_none_or(|before| before < shared.ts()), "told again, or older");
+                }
+                News::Gone(friend, reason) => {
+                    assert!(client.held.remove(&friend.0).is_some(), "gone, and never told");
+                    let pair = (user.min(friend.0), user.max(friend.0));
+                    let alive = self.fixes.get(&friend.0).is_some_and(|fix| fix.expires > self.now);
+                    match reason {
+                        // May have become a friend again since.
+                        GoneReason::Hidden => {}
+                        GoneReason::Inactive => assert!(!alive && self.friends.contains(&pair)),
+                        GoneReason::OutOfRange => assert!(alive && self.friends.contains(&pair)),
+                    }
+                }
+                News::Added(_) | News::Removed(_) => {}
+            }
+        }
+        // Who moved under permissions that are not known here yet, stays as last told until they are.
+        client.held.iter().filter(|(friend, _)| !ahead.contains(friend)).for_each(|(friend, ts)| {
+            assert_eq!(expected.get(friend), Some(ts), "user {user} holds {friend}");
+        });
+        for friend in expected.keys() {
+            assert!(client.held.contains_key(friend), "user {user} was not told of {friend}");
+        }
+    }
+
+    fn take(&mut self, step: &Step) {
+        match *step {
+            Step::Heard { user, north, east, ahead } => {
+                let fix = self.fix(user, north, east, ahead);
+                self.fixes.insert(user, fix);
+                self.shard.heard(&fix, self.now);
+            }
+            Step::Moved { user, north, east } => {
+                let fix = self.fix(user, north, east, 0);
+                let Some(client) = self.clients.get_mut(&user) else { return };
+                client.place = Some(fix.place);
+                self.shard.moved(&fix);
+                // Its own friends hear of it too.
+                self.fixes.insert(user, fix);
+                self.shard.heard(&fix, self.now);
+            }
+            Step::Connect { user, ref early_entries } => self.connect(user, early_entries),
+            Step::Disconnect { user } => self.disconnect(user),
+            Step::Befriend { user, friend } => {
+                self.entry(true, user, friend);
+                // What the cache holds, as the subscription reads it.
+                for fix in self.fixes.clone().values() {
+                    self.shard.heard(fix, self.now);
+                }
+            }
+            Step::Unfriend { user, friend } => self.entry(false, user, friend),
+            Step::Radius { user, meters } => {
+                let radius = Radius::new(Meters(meters));
+                let Some(client) = self.clients.get_mut(&user) else { return };
+                client.radius = radius;
+                self.shard.set_radius(client.viewer, radius);
+            }
+            Step::Wait { seconds } => {
+                self.now = self.now.after(Duration::from_secs(seconds));
+                self.shard.expire(self.now, &mut Vec::new());
+            }
+            Step::Drain { user } => self.drain(user),
+            Step::Page { user, limit } => self.page(user, limit),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn every_client_holds_what_brute_force_says(steps in steps()) {
+        let mut world = World::new();
+        let mut total = node::shard::Tally::default();
+        for step in &steps {
+            world.take(step);
+            add(&mut total, world.shard.take_tally());
+            let accounted = total.delivered + total.replaced + total.dropped + world.shard.queued();
+            prop_assert_eq!(total.marked, accounted, "every news is accounted for");
+        }
+        // Ahead of the log for ever is not a thing: the log comes.
+        world.applied += 10;
+        world.shard.advance(PolicyVersion(world.applied));
+        for user in 0..USERS {
+            world.drain(user);
+        }
+        for user in 0..USERS {
+            world.disconnect(user);
+        }
+        prop_assert_eq!(world.shard.population(), (0, 0), "nothing is left");
+    }
+}
+
+fn add(total: &mut node::shard::Tally, more: node::shard::Tally) {
+    total.marked += more.marked;
+    total.delivered += more.delivered;
+    total.replaced += more.replaced;
+    total.dropped += more.dropped;
+}
