@@ -115,6 +115,16 @@ impl Friend {
     pub fn distance_m(&self) -> f64 {
         self.distance_m
     }
+
+    /// How fast, if the friend shares it.
+    pub fn speed_mps(&self) -> Option<f32> {
+        self.speed_mps
+    }
+
+    /// Where to, clockwise from north, if the friend shares it.
+    pub fn heading_deg(&self) -> Option<f32> {
+        self.heading_deg
+    }
 }
 
 /// Why a friend is near no longer.
