@@ -1,0 +1,134 @@
+//! What friends see when a backend fails: nothing is lost for good, and nothing is sent that may not be.
+
+use ports::embedded::Health;
+use ports::{Broker, Channel};
+
+use crate::phone::{Phone, north};
+use crate::world::World;
+
+async fn connected(world: &World) -> (Phone, Phone) {
+    let (mut alice, mut bob) = world.alice_and_bob().await;
+    alice.connect_at(north(0.0)).await;
+    bob.connect_at(north(1_000.0)).await;
+    world.settle().await;
+    assert_eq!((alice.sees(&bob), bob.sees(&alice)), (Some(1_000.0), Some(1_000.0)));
+    (alice, bob)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_subscription_loses_no_last_position() {
+    let world = World::new(2).await;
+    let (mut alice, mut bob) = connected(&world).await;
+    world.brokers[0].lose_connection();
+    bob.at(north(2_000.0));
+    world.settle().await;
+    assert_eq!(alice.sees(&bob), Some(1_000.0), "the message was lost");
+    world.brokers[0].restore_connection();
+    world.settle().await;
+    assert_eq!(alice.sees(&bob), Some(2_000.0), "the gap was answered by a read of the cache");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_is_also_answered_by_publishing_again() {
+    let world = World::new(2).await;
+    let (mut alice, mut bob) = connected(&world).await;
+    // Bob's node publishes into the void, and the cache loses what it holds.
+    world.brokers[1].lose_connection();
+    bob.at(north(2_000.0));
+    world.settle().await;
+    world.cache.lose_data();
+    world.brokers[1].restore_connection();
+    world.wait(3).await;
+    assert_eq!(alice.sees(&bob), Some(2_000.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_did_not_fit_into_the_inbox_is_read_from_the_cache() {
+    let world = World::new(2).await;
+    let (mut alice, mut bob) = connected(&world).await;
+    world.brokers[0].lose_next(1);
+    bob.at(north(2_000.0));
+    world.settle().await;
+    assert_eq!(alice.sees(&bob), Some(2_000.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_vanished_unnoticed_is_found_by_the_silence() {
+    let world = World::new(2).await;
+    let (mut alice, mut bob) = connected(&world).await;
+    // The subscription is gone, and nobody told the node.
+    world.brokers[0].unsubscribe(&[Channel::User(bob.user)]).await.unwrap();
+    bob.at(north(2_000.0));
+    world.wait(60).await;
+    assert_eq!(alice.sees(&bob), Some(1_000.0));
+    world.wait(40).await;
+    assert_eq!(alice.sees(&bob), Some(2_000.0), "a live channel silent for 90 s is read once from the cache");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cache_is_down_and_live_pushes_go_on() {
+    for sick in [Health::Down, Health::Frozen, Health::Mute] {
+        let world = World::new(2).await;
+        let (mut alice, mut bob) = connected(&world).await;
+        world.cache.set_health(sick);
+        for step in 1..=20 {
+            bob.at(north(1_000.0 + f64::from(step)));
+            world.wait(1).await;
+            assert_eq!(alice.sees(&bob), Some(1_000.0 + f64::from(step)), "{sick:?}, step {step}");
+        }
+        world.cache.set_health(Health::Up);
+        bob.at(north(3_000.0));
+        world.wait(3).await;
+        assert_eq!(alice.sees(&bob), Some(3_000.0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_fails_gets_everything_again() {
+    let world = World::new(2).await;
+    let (mut alice, mut bob) = connected(&world).await;
+    world.brokers[1].set_health(Health::Down);
+    bob.at(north(2_000.0));
+    world.wait(5).await;
+    bob.at(north(2_500.0));
+    world.settle().await;
+    assert_eq!(alice.sees(&bob), Some(1_000.0));
+    world.brokers[1].set_health(Health::Up);
+    world.wait(2).await;
+    assert_eq!(alice.sees(&bob), Some(2_500.0), "the newest, once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_control_log_positions_stop_after_ten_seconds_and_come_back() {
+    for sick in [Health::Down, Health::Frozen] {
+        let world = World::new(2).await;
+        let (mut alice, mut bob) = connected(&world).await;
+        world.control.set_health(sick);
+        world.wait(5).await;
+        bob.at(north(1_100.0));
+        world.settle().await;
+        assert_eq!(alice.sees(&bob), Some(1_100.0), "delivery is unaffected at first");
+        world.wait(7).await;
+        assert!(!world.nodes[0].may_send());
+        bob.at(north(1_200.0));
+        world.settle().await;
+        assert_eq!(alice.sees(&bob), Some(1_100.0), "fail closed");
+        world.control.set_health(Health::Up);
+        world.wait(5).await;
+        assert_eq!(alice.sees(&bob), Some(1_200.0), "what was held back");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_lease_ended_closes_its_connections() {
+    let world = World::new(2).await;
+    let (mut alice, _bob) = connected(&world).await;
+    world.discovery.set_health(Health::Down);
+    world.wait(20).await;
+    assert!(!world.nodes[0].may_send());
+    world.discovery.set_health(Health::Up);
+    world.wait(5).await;
+    assert!(world.nodes[0].may_send());
+    assert_eq!(alice.closing(), Some(protocol::close::CloseCode::Restart), "it may have slept through anything");
+    alice.disconnect().await;
+}

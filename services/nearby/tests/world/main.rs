@@ -1,0 +1,11 @@
+//! The engine as its users meet it: N nodes in one process, on the embedded backends and virtual time.
+
+mod phone;
+mod world;
+
+mod connecting;
+mod faults;
+mod friendships;
+mod moving;
+mod sharing;
+mod silence;

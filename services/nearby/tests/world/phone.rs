@@ -1,0 +1,198 @@
+//! A person's phone: it speaks the protocol to a session as a gateway would, and keeps what it was told.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use model::{Meters, Position, UserId};
+use node::{Node, Refused, Session};
+use ports::Clock;
+use protocol::client::{ErrorCode, GoneReason, Init, Limit, Nearby, PageCursor, Report, ServerFrame};
+use protocol::close::CloseCode;
+
+/// The middle of town.
+pub(crate) const TOWN: (f64, f64) = (40.0, 116.0);
+/// Metres in a degree of latitude.
+const DEGREE_M: f64 = 111_195.08;
+
+/// A point so many metres north of the middle of town.
+pub(crate) fn north(meters: f64) -> Position {
+    Position::new(TOWN.0 + meters / DEGREE_M, TOWN.1).unwrap()
+}
+
+/// What a phone was told beside positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    Gone(UserId, GoneReason),
+    Added(UserId),
+    Removed(UserId),
+}
+
+pub(crate) struct Phone {
+    pub(crate) user: UserId,
+    node: Arc<Node>,
+    clock: Clock,
+    session: Option<Session>,
+    /// Who is near: distance, rounded, and the friend's own time.
+    pub(crate) near: BTreeMap<UserId, (f64, u64)>,
+    pub(crate) told: Vec<Told>,
+    /// `friend` frames so far.
+    pub(crate) pushes: usize,
+}
+
+impl Phone {
+    pub(crate) fn of(user: UserId, node: Arc<Node>, clock: Clock) -> Phone {
+        Phone { user, node, clock, session: None, near: BTreeMap::new(), told: Vec::new(), pushes: 0 }
+    }
+
+    /// Another phone of the same person, on the same node.
+    pub(crate) fn second(&self) -> Phone {
+        Phone::of(self.user, self.node.clone(), self.clock)
+    }
+
+    /// The same person's next phone, on another node.
+    pub(crate) fn on(&self, node: &Arc<Node>) -> Phone {
+        Phone::of(self.user, node.clone(), self.clock)
+    }
+
+    fn session(&mut self) -> &mut Session {
+        self.session.as_mut().expect("the phone is connected")
+    }
+
+    /// A report from there, now.
+    pub(crate) fn report(&self, position: Position) -> Report {
+        Report { position, ts: self.clock.wall(), motion: model::Motion::UNKNOWN }
+    }
+
+    /// Only opens the connection.
+    pub(crate) fn open(&mut self) {
+        self.near.clear();
+        self.session = Some(self.node.open(self.user));
+    }
+
+    /// Connects from there; the pages after the first are not asked for.
+    pub(crate) async fn connect_at(&mut self, position: Position) -> Nearby {
+        let report = self.report(position);
+        self.init(&Init { report: Some(report), radius: None, limit: None }).await
+    }
+
+    /// Connects without a position.
+    pub(crate) async fn watch(&mut self) -> Nearby {
+        self.init(&Init { report: None, radius: None, limit: None }).await
+    }
+
+    pub(crate) async fn init(&mut self, init: &Init) -> Nearby {
+        if self.session.is_none() {
+            self.open();
+        }
+        let frame = self.session().init(init).await.unwrap();
+        self.take_page(frame, true)
+    }
+
+    fn take_page(&mut self, frame: ServerFrame, replaces: bool) -> Nearby {
+        self.session().flushed();
+        let ServerFrame::Nearby(page) = frame else { panic!("a page was expected: {frame:?}") };
+        if replaces {
+            self.near.clear();
+        }
+        for friend in &page.friends {
+            self.near.insert(friend.id(), (friend.distance_m(), friend.ts()));
+        }
+        page
+    }
+
+    pub(crate) fn more(&mut self, cursor: &str) -> Nearby {
+        let cursor: PageCursor = cursor.parse().unwrap();
+        let frame = self.session().more(cursor).unwrap();
+        self.take_page(frame, false)
+    }
+
+    pub(crate) fn radius(&mut self, meters: f64) -> Nearby {
+        let frame = self.session().radius(Meters(meters)).unwrap();
+        self.take_page(frame, true)
+    }
+
+    /// Sends a position.
+    pub(crate) fn at(&mut self, position: Position) {
+        let report = self.report(position);
+        self.send(&report).unwrap();
+    }
+
+    pub(crate) fn send(&mut self, report: &Report) -> Result<(), Refused> {
+        self.session().location(report)
+    }
+
+    /// The code of the error that a position is answered with.
+    pub(crate) fn refused(&mut self, report: &Report) -> ErrorCode {
+        match self.send(report) {
+            Err(Refused::Bad(bad)) => bad.code,
+            other => panic!("an error was expected: {other:?}"),
+        }
+    }
+
+    /// Takes in what waits.
+    pub(crate) fn read(&mut self) {
+        loop {
+            let drained = self.session().drain();
+            for frame in drained.frames {
+                self.take(frame);
+            }
+            self.session().flushed();
+            if !drained.more {
+                return;
+            }
+        }
+    }
+
+    /// Takes frames out of the engine and does not hand them on: as if the socket were blocked.
+    pub(crate) fn read_without_flush(&mut self) -> usize {
+        self.session().drain().frames.len()
+    }
+
+    fn take(&mut self, frame: ServerFrame) {
+        match frame {
+            ServerFrame::Friend(friend) => {
+                self.pushes += 1;
+                let before = self.near.insert(friend.id(), (friend.distance_m(), friend.ts()));
+                assert!(before.is_none_or(|(_, ts)| ts <= friend.ts()), "positions never go back");
+            }
+            ServerFrame::Gone { id, reason } => {
+                self.near.remove(&id);
+                self.told.push(Told::Gone(id, reason));
+            }
+            ServerFrame::FriendAdded { id } => self.told.push(Told::Added(id)),
+            ServerFrame::FriendRemoved { id } => self.told.push(Told::Removed(id)),
+            other => panic!("no news: {other:?}"),
+        }
+    }
+
+    /// Reads, and says how far away that friend is.
+    pub(crate) fn sees(&mut self, friend: &Phone) -> Option<f64> {
+        self.read();
+        self.near.get(&friend.user).map(|(distance, _)| *distance)
+    }
+
+    pub(crate) fn closing(&self) -> Option<CloseCode> {
+        self.session.as_ref().and_then(|session| session.signal().closing())
+    }
+
+    /// Whether its connection was told to drop everything.
+    pub(crate) async fn is_cut(&self) {
+        self.session.as_ref().expect("the phone is connected").signal().is_cut().await;
+    }
+
+    pub(crate) async fn disconnect(&mut self) {
+        if let Some(session) = self.session.take() {
+            session.close().await;
+        }
+    }
+
+    /// The connection is gone without a word.
+    pub(crate) fn vanish(&mut self) {
+        self.session = None;
+    }
+}
+
+/// So many friends to a page.
+pub(crate) fn page_of(friends: u64) -> Option<Limit> {
+    Limit::new(friends)
+}
