@@ -39,7 +39,7 @@ pub struct Server {
     pub drain_ms: u64,
 }
 
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "documented in default.toml, where operators read it")]
 pub struct Auth {

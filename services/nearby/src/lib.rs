@@ -2,6 +2,7 @@
 
 pub mod commands;
 pub mod config;
+mod demo;
 pub mod secret;
 pub mod wiring;
 

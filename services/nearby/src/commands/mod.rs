@@ -1,10 +1,11 @@
 //! The commands of the executable.
 
+mod demo;
 mod serve;
 mod show_config;
 mod token;
 
-use std::io::stderr;
+use std::io::{IsTerminal, Write, stderr, stdout};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -26,6 +27,8 @@ struct Cli {
 enum Command {
     /// Run the server
     Serve(ConfigArgs),
+    /// Run the server with a small city of people in it, and show one person's near friends
+    Demo(demo::DemoArgs),
     /// Print a token for development, signed with the data directory's secret
     Token(token::TokenArgs),
     /// Print the effective configuration
@@ -57,6 +60,7 @@ impl ConfigArgs {
 pub async fn run() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Serve(args) => serve::run(&args.load()?).await,
+        Command::Demo(args) => demo::run(args).await,
         Command::Token(args) => token::run(&args),
         Command::Config(args) => show_config::run(&args.load()?),
     }
@@ -65,10 +69,17 @@ pub async fn run() -> anyhow::Result<()> {
 /// Log lines go to standard error: standard output is for what a command prints.
 fn start_log(log: &Log) -> anyhow::Result<()> {
     let filter = EnvFilter::builder().parse(&log.level).context("log.level")?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
+    // A log that goes to a file or a collector holds no colours.
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(stderr().is_terminal());
     match log.format {
         LogFormat::Text => lines.init(),
         LogFormat::Json => lines.json().init(),
     }
     Ok(())
+}
+
+/// What a command answers goes to standard output, and an output that cannot be written is an error like any other.
+fn say(text: impl std::fmt::Display) -> anyhow::Result<()> {
+    let mut out = stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).context("standard output")
 }

@@ -9,7 +9,7 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
     super::start_log(&config.log)?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let app = App::start(config).await?;
-    println!("listening on http://{} (data in {})", app.address, config.data_dir().display());
+    super::say(format_args!("listening on http://{} (data in {})", app.address, config.data_dir().display()))?;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

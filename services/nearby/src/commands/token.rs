@@ -50,6 +50,5 @@ pub(super) fn run(args: &TokenArgs) -> anyhow::Result<()> {
         })
         .collect();
     let expires = Clock::System.wall().after(Duration::from_secs(args.hours * 3_600));
-    println!("{}", issue(&secret, &args.user, Scopes::of(&scopes), expires)?);
-    Ok(())
+    super::say(issue(&secret, &args.user, Scopes::of(&scopes), expires)?)
 }
