@@ -1,5 +1,5 @@
 //! As much of JSON Schema (draft 7) as the schemas in this repository use. A keyword that it does not know fails the
-//! test, so that nothing is ever taken for checked that was not. The crates that know all of it would bring 27 others.
+//! test, so that nothing is ever taken for checked that was not. The crates that know all of it bring 26 to 30 crates along.
 
 use serde_json::Value;
 
