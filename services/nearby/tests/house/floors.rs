@@ -29,7 +29,10 @@ fn every_dependency_leads_to_a_lower_floor() {
     for krate in all.iter().filter(|krate| krate.name != "loadtest") {
         for kind in KINDS {
             for other in ours(krate, kind, &all) {
-                if other == "loadtest" || floor(&other) >= floor(&krate.name) {
+                // Beside the floors: the executable's tests may call the judge, nobody else and nothing that is served.
+                let is_judged = (krate.name.as_str(), kind) == ("nearby", "dev-dependencies");
+                let is_lower = if other == "loadtest" { is_judged } else { floor(&other) < floor(&krate.name) };
+                if !is_lower {
                     wrong.push(format!("{} -> {other} ({kind})", krate.name));
                 }
             }
