@@ -24,17 +24,17 @@ pub struct InFlight {
 
 impl Shard {
     /// A viewer is connecting: entries of the control log concern it from now on, and it sees nobody yet. When its
-    /// user has too many connections the oldest is asked to close.
+    /// user has too many connections the oldest are asked to close.
     pub fn register(&mut self, user: UserId, signal: Arc<Signal>, radius: Radius) -> ViewerId {
         let viewer = self.visit(user, signal, radius);
         if let Some(target) = self.viewers.get_mut(viewer.0) {
             target.visitor = false;
         }
-        let connections: Vec<u32> =
-            self.viewers_of(user).into_iter().filter(|&other| !self.is_visitor(other)).collect();
-        if connections.len() > limits::SESSIONS_PER_USER
-            && let Some(oldest) = connections.first().and_then(|&oldest| self.viewers.get(oldest))
-        {
+        let mut connections = self.viewers_of(user);
+        connections.retain(|&other| !self.is_visitor(other));
+        // All that are too many, not only one: those asked before may still be here, on their way out.
+        let above = connections.len().saturating_sub(limits::SESSIONS_PER_USER);
+        for oldest in connections.into_iter().take(above).filter_map(|oldest| self.viewers.get(oldest)) {
             oldest.signal.close(CloseCode::Replaced);
         }
         viewer

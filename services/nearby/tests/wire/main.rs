@@ -18,5 +18,6 @@ mod devices;
 mod friends;
 mod logs;
 mod pages;
+mod rates;
 mod strangers;
 mod tokens;
