@@ -170,7 +170,11 @@ impl Connection {
             Message::Ping(_) => return self.write([]).await,
             Message::Pong(_) => return Ok(()),
             Message::Binary(_) => return Err(End::Close(CloseCode::Policy)),
-            Message::Close(_) => return Err(End::Gone),
+            Message::Close(_) => {
+                // The library has the answer ready: a client that hears none takes the connection for broken.
+                self.write([]).await?;
+                return Err(End::Gone);
+            }
         };
         let refused = match decode(&text) {
             Ok(frame) => self.take(frame).await,

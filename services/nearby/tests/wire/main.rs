@@ -15,6 +15,7 @@ mod calls;
 mod crashes;
 mod deletions;
 mod devices;
+mod frames;
 mod friends;
 mod logs;
 mod pages;
