@@ -94,6 +94,7 @@ impl Connection {
             let signal = self.signal.clone();
             let heard = tokio::select! {
                 () = signal.rung() => None,
+                () = self.own_close() => None,
                 message = self.ws.recv() => Some(message),
             };
             let step = match heard {
@@ -120,7 +121,7 @@ impl Connection {
             return Err(End::Close(CloseCode::Authenticate));
         }
         if self.init_by.is_some_and(|by| now >= by) {
-            return Err(End::Close(CloseCode::Policy));
+            return Err(End::Close(CloseCode::Slow));
         }
         let silent = now.since(self.heard_at);
         if silent >= self.state.limits.dead_after {

@@ -35,11 +35,11 @@ pub(crate) async fn socket(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     let upgrade = upgrade.map_err(|_| {
-        Problem::bad_request("this is a WebSocket endpoint: send `Connection: Upgrade`, `Upgrade: websocket`, version 13")
+        Problem::bad_request(
+            "this is a WebSocket endpoint: send `Connection: Upgrade`, `Upgrade: websocket`, version 13",
+        )
     })?;
-    if state.readiness.is_draining() {
-        return Err(Problem::unavailable(state.limits.drain));
-    }
+    check_draining(&state)?;
     let place = state.admission.enter()?;
     check_origin(&headers, &state.origins)?;
     check_subprotocol(&headers)?;
@@ -47,6 +47,8 @@ pub(crate) async fn socket(
     let user = caller.user()?;
     // Registered before it is looked up: a deletion in between closes it.
     let session = state.node.open(user);
+    // Who registered too late to be told that the node stops, finds out here.
+    check_draining(&state)?;
     state.must_exist(user).await?;
     drop(place);
     let upgrade = upgrade
@@ -57,11 +59,16 @@ pub(crate) async fn socket(
         .max_frame_size(state.limits.message_bytes)
         .protocols([SUBPROTOCOL]);
     let connections = state.connections.clone();
-    let mut response = upgrade
-        .on_upgrade(move |ws| connections.track_future(socket::Connection::new(state, ws, wire, session, caller.expires).run()));
+    let mut response = upgrade.on_upgrade(move |ws| {
+        connections.track_future(socket::Connection::new(state, ws, wire, session, caller.expires).run())
+    });
     debug_assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
     response.headers_mut().remove("content-length");
     Ok(response)
+}
+
+fn check_draining(state: &GatewayState) -> Result<(), Problem> {
+    if state.readiness.is_draining() { Err(Problem::unavailable(state.limits.drain)) } else { Ok(()) }
 }
 
 /// A browser says where its page came from, and cannot be kept from saying so. Who is no browser says nothing.

@@ -20,5 +20,6 @@ mod friends;
 mod logs;
 mod pages;
 mod rates;
+mod stops;
 mod strangers;
 mod tokens;
