@@ -148,6 +148,19 @@ impl Connection {
         self.token_until = clock.monotonic().after(Duration::from_millis(left));
     }
 
+    /// Waits for the moment of the close of a stopping node. Only then a connection has a timer of its own: the
+    /// engine's ticker would ring for all of a second at once.
+    fn own_close(&self) -> impl Future<Output = ()> + use<> {
+        let now = self.state.node.clock().monotonic();
+        let left = self.close_at.map(|at| at.since(now));
+        async move {
+            match left {
+                Some(left) => sleep(left).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
     /// The node is stopping: says so at once, and closes at a moment of this connection's own.
     async fn drain(&mut self, now: MonotonicMs) -> Result<(), End> {
         match self.close_at {
@@ -177,11 +190,15 @@ impl Connection {
                 return Err(End::Gone);
             }
         };
-        let refused = match decode(&text) {
+        // Nothing is answered any more to who has to go; a stopping node still serves.
+        if let Some(code) = self.signal.closing().filter(|code| *code != CloseCode::Restart) {
+            return Err(End::Close(code));
+        }
+        let reply = match decode(&text) {
             Ok(frame) => self.take(frame).await,
             Err(bad) => Err(bad.into()),
         };
-        match refused {
+        match reply {
             Ok(reply) => {
                 self.refused = 0;
                 match reply {
@@ -194,6 +211,9 @@ impl Connection {
     }
 
     async fn take(&mut self, frame: ClientFrame) -> Result<Option<ServerFrame>, Refused> {
+        if self.session.is_initialized() {
+            self.session.take_turn()?;
+        }
         match frame {
             ClientFrame::Location(report) => self.session.location(&report).map(|()| None),
             ClientFrame::Init(init) => {
@@ -225,14 +245,17 @@ impl Connection {
 
     /// Answers what was not taken. A client that does nothing else is closed.
     async fn refuse(&mut self, refused: Refused) -> Result<(), End> {
-        let Some(error) = refused.error_frame() else {
-            return Err(End::Close(CloseCode::TryLater));
+        let error = match refused {
+            Refused::Bad(bad) => bad,
+            Refused::Deleted => return Err(End::Close(CloseCode::Forbidden)),
+            Refused::Unavailable(_) | Refused::Silent => return Err(End::Close(CloseCode::TryLater)),
         };
-        self.refused += 1;
+        // A device that watches may go on sending: it does not know better.
+        self.refused += u32::from(error.code != ErrorCode::NotSharing);
         if self.refused > self.state.limits.refused_in_a_row {
             return Err(End::Close(CloseCode::TooMany));
         }
-        self.answer(&ServerFrame::Error(error)).await
+        self.answer(&ServerFrame::Error(error.into())).await
     }
 
     async fn answer(&mut self, frame: &ServerFrame) -> Result<(), End> {
@@ -270,16 +293,19 @@ impl Connection {
             ws.flush().await
         };
         tokio::pin!(all);
+        let (mut written, mut stalled) = (wire.written(), Duration::ZERO);
+        let step = state.limits.stall / 10;
         loop {
-            let written = wire.written();
             tokio::select! {
                 biased;
                 done = &mut all => return done.map_err(end_of),
-                () = sleep(state.limits.stall) => {
-                    if wire.written() == written {
-                        return Err(End::Close(CloseCode::Slow));
-                    }
-                }
+                // Looked at often: what is taken at the beginning, up to the size of the buffers, is no reading.
+                () = sleep(step) => stalled += step,
+            }
+            if std::mem::replace(&mut written, wire.written()) != written {
+                stalled = Duration::ZERO;
+            } else if stalled >= state.limits.stall {
+                return Err(End::Close(CloseCode::Slow));
             }
         }
     }
@@ -295,10 +321,9 @@ impl Connection {
             SinkExt::flush(&mut self.ws).await
         });
         if matches!(closed.await, Ok(Ok(()))) {
-            let _ = timeout(self.state.limits.close_patience, async {
-                while let Some(Ok(_)) = self.ws.recv().await {}
-            })
-            .await;
+            let _ =
+                timeout(self.state.limits.close_patience, async { while let Some(Ok(_)) = self.ws.recv().await {} })
+                    .await;
         }
     }
 }

@@ -20,6 +20,7 @@ mod friends;
 mod logs;
 mod pages;
 mod rates;
+mod slow_readers;
 mod stops;
 mod strangers;
 mod tokens;
