@@ -1,7 +1,7 @@
 //! Serving HTTP/1 on a socket that strangers can reach: what a connection may cost is bounded before anything of a
 //! request is looked at.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,9 +10,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::Request;
-use hyper::body::Incoming;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
@@ -21,6 +21,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+use tokio::time::{Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
@@ -36,6 +37,10 @@ pub struct ServerLimits {
     pub header_patience: Duration,
     /// Bytes of a request's head.
     pub header_bytes: usize,
+    /// How long a client may take for the body of a request.
+    pub body_patience: Duration,
+    /// How long a client may take nothing of what is written to it.
+    pub write_patience: Duration,
     /// Bytes of the kernel's send buffer: what was handed to the kernel cannot be recalled.
     pub send_buffer_bytes: usize,
 }
@@ -48,6 +53,9 @@ impl Default for ServerLimits {
             header_patience: Duration::from_secs(5),
             // The least that hyper takes.
             header_bytes: 8 * 1024,
+            body_patience: Duration::from_secs(10),
+            // A WebSocket's own patience, which ends in a close with a code, comes first.
+            write_patience: Duration::from_secs(15),
             send_buffer_bytes: 16 * 1024,
         }
     }
@@ -104,16 +112,23 @@ pub async fn serve(
         let Some(place) = open.admit(from, &limits) else { continue };
         // Frames are small and each is worth its packet.
         let _ = stream.set_nodelay(true);
-        tasks.spawn(connection(http.clone(), stream, router.clone(), stop.clone(), place));
+        let metered =
+            Metered { stream, wire: Arc::default(), patience: limits.write_patience, late: None, _place: place };
+        tasks.spawn(connection(http.clone(), metered, router.clone(), limits.body_patience, stop.clone()));
     }
 }
 
-async fn connection(http: http1::Builder, stream: TcpStream, router: Router, stop: CancellationToken, place: Place) {
-    let wire = Arc::new(Wire::default());
-    let metered = Metered { stream, wire: wire.clone(), _place: place };
+async fn connection(
+    http: http1::Builder,
+    metered: Metered,
+    router: Router,
+    body_patience: Duration,
+    stop: CancellationToken,
+) {
+    let wire = metered.wire.clone();
     let for_requests = wire.clone();
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let mut request = request.map(Body::new);
+        let mut request = request.map(|body| in_time(body, body_patience));
         request.extensions_mut().insert(for_requests.clone());
         router.clone().call(request)
     });
@@ -175,7 +190,38 @@ impl Drop for Place {
     }
 }
 
-/// A TCP stream that counts what the kernel took.
+/// A request's body, which has to be complete in time.
+struct Timely {
+    body: Incoming,
+    late: Pin<Box<Sleep>>,
+}
+
+fn in_time(body: Incoming, patience: Duration) -> Body {
+    if body.is_end_stream() { Body::empty() } else { Body::new(Timely { body, late: Box::pin(sleep(patience)) }) }
+}
+
+impl HttpBody for Timely {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = self.get_mut();
+        match Pin::new(&mut this.body).poll_frame(cx) {
+            Poll::Ready(frame) => Poll::Ready(frame.map(|frame| frame.map_err(io::Error::other))),
+            Poll::Pending => this.late.as_mut().poll(cx).map(|()| Some(Err(ErrorKind::TimedOut.into()))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A TCP stream that counts what the kernel took, and fails when it takes nothing for too long.
 struct Metered {
     stream: TcpStream,
     wire: Arc<Wire>,
@@ -189,11 +235,19 @@ impl AsyncRead for Metered {
 }
 
 impl Metered {
-    fn count(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(bytes)) = written {
-            self.wire.written.fetch_add(bytes as u64, Ordering::Relaxed);
+    fn count(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Pending => {
+                let late = self.late.get_or_insert_with(|| Box::pin(sleep(self.patience)));
+                late.as_mut().poll(cx).map(|()| Err(ErrorKind::TimedOut.into()))
+            }
+            Poll::Ready(Ok(bytes)) => {
+                self.late = None;
+                self.wire.written.fetch_add(bytes as u64, Ordering::Relaxed);
+                Poll::Ready(Ok(bytes))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
         }
-        written
     }
 }
 
@@ -201,7 +255,7 @@ impl AsyncWrite for Metered {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
-        this.count(written)
+        this.count(cx, written)
     }
 
     fn poll_write_vectored(
@@ -209,9 +263,12 @@ impl AsyncWrite for Metered {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+    patience: Duration,
+    /// Runs while the kernel takes nothing.
+    late: Option<Pin<Box<Sleep>>>,
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write_vectored(cx, slices);
-        this.count(written)
+        this.count(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

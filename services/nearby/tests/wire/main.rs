@@ -19,6 +19,7 @@ mod frames;
 mod friends;
 mod logs;
 mod pages;
+mod patience;
 mod rates;
 mod slow_readers;
 mod stops;
