@@ -65,14 +65,44 @@ impl Default for ServerLimits {
 #[derive(Debug, Default)]
 pub struct Wire {
     written: AtomicU64,
+    flushes: AtomicU64,
+    progress: Notify,
     cut: Notify,
 }
+
+/// The count of flushes of a connection that is no more.
+const ENDED: u64 = u64::MAX;
 
 impl Wire {
     /// Bytes that the kernel has taken since the connection began: tells a client that reads slowly from one that does
     /// not read.
     pub fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
+    }
+
+    /// How often all that was buffered in this process has been handed to the kernel.
+    pub fn flushes(&self) -> u64 {
+        self.flushes.load(Ordering::Acquire)
+    }
+
+    /// Waits for a flush after the one that `flushes` counted, or for the end of the connection. A response's body is
+    /// dropped when the server has buffered it: only this tells that it is out of this process.
+    pub async fn flushed_after(&self, flushes: u64) {
+        loop {
+            let progress = self.progress.notified();
+            tokio::pin!(progress);
+            // Registered before the look, or a flush between the two would be missed.
+            progress.as_mut().enable();
+            if self.flushes() > flushes {
+                return;
+            }
+            progress.await;
+        }
+    }
+
+    /// Waits for the end of the connection.
+    pub async fn ended(&self) {
+        self.flushed_after(ENDED - 1).await;
     }
 
     /// Drops the connection with all that is buffered for it in this process, if it has not been upgraded.
@@ -225,7 +255,17 @@ impl HttpBody for Timely {
 struct Metered {
     stream: TcpStream,
     wire: Arc<Wire>,
+    patience: Duration,
+    /// Runs while the kernel takes nothing.
+    late: Option<Pin<Box<Sleep>>>,
     _place: Place,
+}
+
+impl Drop for Metered {
+    fn drop(&mut self) {
+        self.wire.flushes.store(ENDED, Ordering::Release);
+        self.wire.progress.notify_waiters();
+    }
 }
 
 impl AsyncRead for Metered {
@@ -263,9 +303,6 @@ impl AsyncWrite for Metered {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-    patience: Duration,
-    /// Runs while the kernel takes nothing.
-    late: Option<Pin<Box<Sleep>>>,
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write_vectored(cx, slices);
         this.count(cx, written)
@@ -276,7 +313,11 @@ impl AsyncWrite for Metered {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        let this = self.get_mut();
+        // Whoever writes here flushes only when nothing is left in its own buffers.
+        this.wire.flushes.fetch_add(1, Ordering::AcqRel);
+        this.wire.progress.notify_waiters();
+        Pin::new(&mut this.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -13,6 +13,7 @@ use model::{Meters, Position};
 use node::{Answer, NearbyCall, Refused};
 use protocol::client::{Limit, Nearby, PageCursor};
 use serde::Deserialize;
+use tokio::sync::oneshot;
 use utoipa::IntoParams;
 use web::{Caller, Problem, Query, Wire};
 
@@ -55,17 +56,10 @@ pub(crate) async fn nearby(
     let _place = state.admission.enter()?;
     state.must_exist(user).await?;
     let answer = state.node.nearby(user, &call).await.map_err(problem)?;
-    let signal = answer.signal().clone();
     let body = serde_json::to_vec::<Nearby>(&answer.nearby).map_err(|_| Problem::internal())?;
-    let (done, gone) = tokio::sync::oneshot::channel();
-    state.connections.spawn(async move {
-        tokio::select! {
-            // A revoke does not wait for a client that does not read.
-            () = signal.is_cut() => wire.cut(),
-            _ = gone => {}
-        }
-    });
-    let body = Guarded { bytes: Some(body.into()), _answer: answer, _done: done };
+    let (taken, buffered) = oneshot::channel();
+    let body = Guarded { bytes: Some(body.into()), wire: wire.clone(), taken: Some(taken) };
+    state.connections.spawn(guard(answer, wire, buffered));
     let mut response = Response::new(Body::new(body));
     response.headers_mut().insert(CONTENT_TYPE, axum::http::HeaderValue::from_static("application/json"));
     Ok(response)
@@ -75,23 +69,27 @@ impl Asked {
     fn call(&self) -> Result<NearbyCall, Problem> {
         let position = match (self.lat, self.lon) {
             (None, None) => None,
-            (Some(lat), Some(lon)) => Some(Position::new(lat, lon).map_err(|bad| {
-                Problem::bad_request(format!("`{0}` {bad}", field(bad))).about(field(bad))
-            })?),
+            (Some(lat), Some(lon)) => Some(
+                Position::new(lat, lon)
+                    .map_err(|bad| Problem::bad_request(format!("`{0}` {bad}", field(bad))).about(field(bad)))?,
+            ),
             (Some(_), None) => return Err(Problem::bad_value("lon", "be given with `lat`")),
             (None, Some(_)) => return Err(Problem::bad_value("lat", "be given with `lon`")),
         };
-        let limit = match self.limit {
-            None => None,
-            Some(limit) => Some(Limit::new(limit).ok_or_else(|| {
-                Problem::bad_value("limit", format!("be a whole number from 1 to {}", Limit::MAX))
-            })?),
-        };
+        let limit =
+            match self.limit {
+                None => None,
+                Some(limit) => Some(Limit::new(limit).ok_or_else(|| {
+                    Problem::bad_value("limit", format!("be a whole number from 1 to {}", Limit::MAX))
+                })?),
+            };
         let cursor: Option<PageCursor> = match &self.cursor {
             None => None,
-            Some(cursor) => Some(cursor.parse().map_err(|_| {
-                Problem::bad_value("cursor", "be the `next_cursor` of an earlier answer")
-            })?),
+            Some(cursor) => Some(
+                cursor
+                    .parse()
+                    .map_err(|_| Problem::bad_value("cursor", "be the `next_cursor` of an earlier answer"))?,
+            ),
         };
         Ok(NearbyCall { position, radius: self.radius_m.map(Meters), limit, cursor })
     }
@@ -113,11 +111,29 @@ pub(crate) fn problem(refused: Refused) -> Problem {
     }
 }
 
-/// A body that holds the engine's [`Answer`] until the server has taken the last byte: a revoke waits for it.
+/// Holds the engine's [`Answer`] until the kernel has the last byte: a revoke waits for it.
+async fn guard(answer: Answer, wire: Arc<Wire>, buffered: oneshot::Receiver<u64>) {
+    let sent = async {
+        // A body that was dropped before the server took it was not sent.
+        if let Ok(flushes) = buffered.await {
+            wire.flushed_after(flushes).await;
+        }
+    };
+    tokio::select! {
+        () = sent => {}
+        // A revoke does not wait for a client that does not read.
+        () = answer.signal().is_cut() => {
+            wire.cut();
+            wire.ended().await;
+        }
+    }
+}
+
+/// A body that tells when the server has taken it into its buffers: how often these had been flushed before.
 struct Guarded {
     bytes: Option<Bytes>,
-    _answer: Answer,
-    _done: tokio::sync::oneshot::Sender<()>,
+    wire: Arc<Wire>,
+    taken: Option<oneshot::Sender<u64>>,
 }
 
 impl HttpBody for Guarded {
@@ -128,6 +144,10 @@ impl HttpBody for Guarded {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, std::convert::Infallible>>> {
+        if let Some(taken) = self.taken.take() {
+            // Fails only when the process stops.
+            let _ = taken.send(self.wire.flushes());
+        }
         Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
     }
 

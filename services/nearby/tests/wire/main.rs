@@ -21,6 +21,7 @@ mod logs;
 mod pages;
 mod patience;
 mod rates;
+mod revokes;
 mod slow_readers;
 mod stops;
 mod strangers;
