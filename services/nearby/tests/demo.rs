@@ -94,7 +94,7 @@ fn what_it_says_to_try_works_and_ctrl_c_leaves_nothing_behind() {
     running.until(" came near, ");
     let address = between(&running.said, "http://", "\n").to_owned();
     let data_dir = between(&running.said, "data in ", " (").to_owned();
-    let token = format!("TOKEN={}\necho $TOKEN", between(&running.said, "  TOKEN=", "\n"));
+    let token = format!("TOKEN={}\necho $TOKEN", between(&running.said, "  TOKEN=", "  curl "));
     let token = Command::new("sh").args(["-c", &token]).output().unwrap();
     let token = succeeded(&token).trim();
     let query = between(&running.said, &format!("{address}/v1/nearby"), "'");

@@ -32,9 +32,12 @@ data in {data_dir} ({kept})
 You see what {name} sees: user {user}, friends: {friends}, radius: {radius_m} m.
 
 In another terminal:
-  TOKEN=$({nearby} token --data-dir {data_dir_argument} --user {user})
-  curl -H \"Authorization: Bearer $TOKEN\" 'http://{address}/v1/nearby?radius_m={radius_m}&limit=3'
-  echo '{{\"type\":\"init\",\"radius_m\":{radius_m}}}' | websocat -n -H=\"Authorization: Bearer $TOKEN\" ws://{address}/v1/ws
+  TOKEN=$({nearby} token \\
+    --data-dir {data_dir_argument} --user {user})
+  curl -s -H \"Authorization: Bearer $TOKEN\" \\
+    'http://{address}/v1/nearby?radius_m={radius_m}&limit=3'
+  echo '{{\"type\":\"init\",\"radius_m\":{radius_m}}}' | \\
+    websocat -n -H=\"Authorization: Bearer $TOKEN\" ws://{address}/v1/ws
 Ctrl-C ends it.
 "
     ))

@@ -100,10 +100,10 @@ impl Phone {
             "lat": step.position.lat(),
             "lon": step.position.lon(),
             "ts": Clock::System.wall().0,
-            "speed_mps": step.speed_mps,
+            "speed_mps": (step.speed_mps * 10.0).round() / 10.0,
         });
         if let (Some(heading_deg), Some(location)) = (step.heading_deg, location.as_object_mut()) {
-            location.insert("heading_deg".into(), heading_deg.into());
+            location.insert("heading_deg".into(), heading_deg.round().into());
         }
         self.socket.send(Message::text(location.to_string())).await.context("the connection was lost")
     }
