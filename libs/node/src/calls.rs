@@ -86,7 +86,7 @@ impl Node {
             // Held over both, so that a deletion comes before or after them and never between.
             let deleted = shared.deleted.lock();
             if deleted.get(&user).is_some_and(|&at| at >= began) {
-                return Err(BadFrame::value("user", "is being deleted").into());
+                return Err(Refused::Deleted);
             }
             let shard = shared.shard_of(user);
             let durable = shared.recorder.record(&points)?;
@@ -102,5 +102,5 @@ impl Node {
 }
 
 fn in_batch(bad: BadFrame, at: usize, of: usize) -> BadFrame {
-    if of > 1 { BadFrame { message: format!("locations[{at}]: {}", bad.message), ..bad } } else { bad }
+    if of > 1 { BadFrame { message: format!("[{at}]: {}", bad.message), ..bad } } else { bad }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use model::{Fix, Generation, Meters, MonotonicMs, Order, Place, Position, Radius, SessionId, UserId};
 use ports::{Friendship, PortError, SessionKey};
-use protocol::client::{BadFrame, ErrorCode, ErrorFrame, Friend, Init, Limit, Nearby, PageCursor, Report, ServerFrame};
+use protocol::client::{BadFrame, ErrorCode, Friend, Init, Limit, Nearby, PageCursor, Report, ServerFrame};
 use smallvec::SmallVec;
 use thiserror::Error;
 
@@ -26,6 +26,9 @@ pub enum Refused {
     /// What it needs is out of reach; it may be tried again.
     #[error(transparent)]
     Unavailable(#[from] PortError),
+    /// The user is being deleted.
+    #[error("this user is being deleted")]
+    Deleted,
     /// This node may not send positions at the moment.
     #[error("positions cannot be sent at the moment: the control log is out of reach")]
     Silent,
@@ -52,10 +55,10 @@ pub struct Session {
     generation: Option<Generation>,
     initialized: bool,
     radius: Radius,
+    limit: Limit,
     bucket: Bucket,
     /// When the positions that were drained and not yet flushed count as too old: tells their age.
     under_way: SmallVec<[MonotonicMs; 4]>,
-    news: Vec<News>,
 }
 
 impl Session {
@@ -90,9 +93,9 @@ impl Session {
             generation: None,
             initialized: false,
             radius,
+            limit: Limit::default(),
             bucket,
             under_way: SmallVec::new(),
-            news: Vec::new(),
             shared,
         }
     }
@@ -140,7 +143,8 @@ impl Session {
             self.take(report);
         }
         self.initialized = true;
-        self.first_page(init.limit.unwrap_or_default())
+        self.limit = init.limit.unwrap_or_default();
+        self.first_page()
     }
 
     /// Becomes the sharing connection of its user, in the place of any other.
@@ -157,20 +161,25 @@ impl Session {
         Ok(())
     }
 
+    /// Every frame after `init` costs one: positions, pages, radii and tokens all make work.
+    pub fn take_turn(&mut self) -> Result<(), Refused> {
+        if self.bucket.take(self.shared.clock.monotonic()) {
+            return Ok(());
+        }
+        self.shared.metrics.update(Outcome::RateLimited);
+        let settings = &self.shared.settings;
+        let message = format!(
+            "at most {} frames a second, {} at once: this one was dropped",
+            settings.updates_per_second, settings.update_burst
+        );
+        Err(bad(ErrorCode::RateLimited, &message).into())
+    }
+
     /// `location`: a new position. No answer unless it is wrong.
     pub fn location(&mut self, report: &Report) -> Result<(), Refused> {
         let metrics = &self.shared.metrics;
         if !self.initialized {
             return Err(not_initialized().into());
-        }
-        if !self.bucket.take(self.shared.clock.monotonic()) {
-            metrics.update(Outcome::RateLimited);
-            let settings = &self.shared.settings;
-            let message = format!(
-                "at most {} positions a second, {} at once: this one was dropped",
-                settings.updates_per_second, settings.update_burst
-            );
-            return Err(bad(ErrorCode::RateLimited, &message).into());
         }
         if let Err(wrong) = self.shared.check_time(report) {
             metrics.update(Outcome::Bad);
@@ -203,7 +212,7 @@ impl Session {
         self.must_be_initialized()?;
         let radius = self.shared.check_radius(radius)?;
         self.watch_radius(radius);
-        self.first_page(Limit::default())
+        self.first_page()
     }
 
     fn watch_radius(&mut self, radius: Radius) {
@@ -219,9 +228,9 @@ impl Session {
         Ok(self.shared.nearby_frame(&page, self.radius.meters()))
     }
 
-    fn first_page(&mut self, limit: Limit) -> Result<ServerFrame, Refused> {
+    fn first_page(&mut self) -> Result<ServerFrame, Refused> {
         let now = self.may_send()?;
-        let page = self.shared.with_shard(self.shard, |shard| shard.first_page(self.viewer, limit, now));
+        let page = self.shared.with_shard(self.shard, |shard| shard.first_page(self.viewer, self.limit, now));
         Ok(self.shared.nearby_frame(&page, self.radius.meters()))
     }
 
@@ -257,19 +266,16 @@ impl Session {
     pub fn drain(&mut self) -> Drain {
         let Ok(now) = self.may_send() else { return Drain::default() };
         let viewer = self.viewer;
-        let news = &mut self.news;
+        // Not kept: most connections are idle, and there are many.
+        let mut news = Vec::new();
         let drained =
-            self.shared.with_shard(self.shard, |shard| shard.drain(viewer, now, limits::FRAMES_PER_DRAIN, news));
+            self.shared.with_shard(self.shard, |shard| shard.drain(viewer, now, limits::FRAMES_PER_DRAIN, &mut news));
         let mut frames = SmallVec::new();
-        for news in self.news.drain(..) {
+        for news in news {
             if let News::Friend { moved: Some(expires), .. } = news {
                 self.under_way.push(expires);
             }
             frames.push(frame(news));
-        }
-        if self.news.capacity() > limits::FRAMES_PER_DRAIN {
-            // A long list of changed friends is rare; idle connections are many.
-            self.news = Vec::new();
         }
         Drain { frames, more: drained.more }
     }
@@ -393,14 +399,4 @@ fn bad(code: ErrorCode, message: &str) -> BadFrame {
 
 fn not_initialized() -> BadFrame {
     bad(ErrorCode::NotInitialized, "the first frame of a connection is init")
-}
-
-impl Refused {
-    /// The frame to answer with, if the connection can go on.
-    pub fn error_frame(self) -> Option<ErrorFrame> {
-        match self {
-            Refused::Bad(bad) => Some(bad.into()),
-            Refused::Unavailable(_) | Refused::Silent => None,
-        }
-    }
 }

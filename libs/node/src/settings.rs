@@ -15,9 +15,9 @@ pub struct Settings {
     pub radius: Meters,
     /// The largest radius a viewer may ask for.
     pub max_radius: Meters,
-    /// Positions a second that one connection may send in the long run.
+    /// Frames a second that one connection may send in the long run, positions mostly.
     pub updates_per_second: f64,
-    /// Positions it may send at once.
+    /// Frames it may send at once.
     pub update_burst: u32,
     /// How far back a position's own time may lie: how long the history is kept.
     pub retention: Duration,

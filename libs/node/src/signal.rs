@@ -50,9 +50,11 @@ impl Signal {
         self.bell.notified().await;
     }
 
-    /// Asks the connection to close; the first reason stays.
+    /// Asks the connection to close; the first reason stays, except that any reason outranks a restart, which waits.
     pub fn close(&self, code: CloseCode) {
-        let _ = self.close.compare_exchange(NO_CLOSE, code.code(), Ordering::AcqRel, Ordering::Acquire);
+        for replaceable in [NO_CLOSE, CloseCode::Restart.code()] {
+            let _ = self.close.compare_exchange(replaceable, code.code(), Ordering::AcqRel, Ordering::Acquire);
+        }
         self.ring();
     }
 

@@ -92,8 +92,12 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: tokio_util::sync::Cancellatio
                 shared.subscriptions.submit(std::mem::take(&mut failed));
             }
             _ = sweep.tick(), if room => {
-                let leaving = shared.interest.take_lingering(shared.clock.monotonic(), limits::SUBSCRIPTION_BATCH);
-                if !leaving.is_empty() {
+                let now = shared.clock.monotonic();
+                while under_way.len() < limits::SUBSCRIPTIONS_AT_ONCE {
+                    let leaving = shared.interest.take_lingering(now, limits::SUBSCRIPTION_BATCH);
+                    if leaving.is_empty() {
+                        break;
+                    }
                     under_way.spawn(leave(shared.clone(), leaving));
                 }
                 let (held, owed) = shared.interest.counts();

@@ -21,17 +21,47 @@ const TTL: Duration = Duration::from_secs(600);
 #[derive(Clone, Debug)]
 enum Step {
     /// A friend is heard of: at this spot, this much ahead of the control log.
-    Heard { user: u64, north: i32, east: i32, ahead: u64 },
+    Heard {
+        user: u64,
+        north: i32,
+        east: i32,
+        ahead: u64,
+    },
     /// A viewer's own position.
-    Moved { user: u64, north: i32, east: i32 },
-    Connect { user: u64, early_entries: Vec<(bool, u64)> },
-    Disconnect { user: u64 },
-    Befriend { user: u64, friend: u64 },
-    Unfriend { user: u64, friend: u64 },
-    Radius { user: u64, meters: f64 },
-    Wait { seconds: u64 },
-    Drain { user: u64 },
-    Page { user: u64, limit: u64 },
+    Moved {
+        user: u64,
+        north: i32,
+        east: i32,
+    },
+    Connect {
+        user: u64,
+        early_entries: Vec<(bool, u64)>,
+    },
+    Disconnect {
+        user: u64,
+    },
+    Befriend {
+        user: u64,
+        friend: u64,
+    },
+    Unfriend {
+        user: u64,
+        friend: u64,
+    },
+    Radius {
+        user: u64,
+        meters: f64,
+    },
+    Wait {
+        seconds: u64,
+    },
+    Drain {
+        user: u64,
+    },
+    Page {
+        user: u64,
+        limit: u64,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -112,8 +142,7 @@ impl World {
         }
         self.applied += 1;
         let (one, other) = (UserId(user), UserId(friend));
-        let entry =
-            if befriend { ControlEntry::Befriended(one, other) } else { ControlEntry::Unfriended(one, other) };
+        let entry = if befriend { ControlEntry::Befriended(one, other) } else { ControlEntry::Unfriended(one, other) };
         let pair = (user.min(friend), user.max(friend));
         self.friends.retain(|known| *known != pair);
         if befriend {

@@ -36,11 +36,11 @@ pub enum CloseCode {
     Authenticate = 4401,
     /// The token is valid and its user may not connect (deleted, say).
     Forbidden = 4403,
-    /// The client did not read for too long.
+    /// The client did not read for too long, or did not send `init` in time.
     Slow = 4408,
     /// The user opened more connections than allowed; the oldest gives way.
     Replaced = 4409,
-    /// The client kept sending above the limit.
+    /// The client kept sending what was not taken.
     TooMany = 4429,
 }
 
@@ -76,9 +76,9 @@ impl CloseCode {
             CloseCode::TryLater => "no room, try later",
             CloseCode::Authenticate => "authenticate again",
             CloseCode::Forbidden => "forbidden",
-            CloseCode::Slow => "reading too slowly",
+            CloseCode::Slow => "too slow",
             CloseCode::Replaced => "replaced by a newer connection",
-            CloseCode::TooMany => "too many frames",
+            CloseCode::TooMany => "too many frames that were not taken",
         }
     }
 

@@ -28,7 +28,8 @@ pub(crate) struct Accepted {
     request_body(content = Object, description = "`{lat, lon, ts, ..}`, or a list of such"),
     responses(
         (status = 200, description = "Durable", body = Accepted),
-        web::openapi::TokenProblems, web::openapi::BodyProblems, web::openapi::NoSuchUser,
+        (status = 413, description = "The body is too large"),
+        web::openapi::TokenProblems, web::openapi::BadValue, web::openapi::NoSuchUser,
     ),
 )]
 pub(crate) async fn post_locations(

@@ -107,6 +107,7 @@ pub(crate) fn problem(refused: Refused) -> Problem {
             None => Problem::bad_request(bad.message),
         },
         Refused::Unavailable(error) => error.into(),
+        Refused::Deleted => Problem::no_such_user(),
         Refused::Silent => Problem::unavailable(web::problem::RETRY_AFTER_FAILURE),
     }
 }

@@ -121,7 +121,7 @@ impl Connection {
             return Err(End::Close(CloseCode::Authenticate));
         }
         if self.init_by.is_some_and(|by| now >= by) {
-            return Err(End::Close(CloseCode::Policy));
+            return Err(End::Close(CloseCode::Slow));
         }
         let silent = now.since(self.heard_at);
         if silent >= self.state.limits.dead_after {
@@ -190,11 +190,15 @@ impl Connection {
                 return Err(End::Gone);
             }
         };
-        let refused = match decode(&text) {
+        // Nothing is answered any more to who has to go; a stopping node still serves.
+        if let Some(code) = self.signal.closing().filter(|code| *code != CloseCode::Restart) {
+            return Err(End::Close(code));
+        }
+        let reply = match decode(&text) {
             Ok(frame) => self.take(frame).await,
             Err(bad) => Err(bad.into()),
         };
-        match refused {
+        match reply {
             Ok(reply) => {
                 self.refused = 0;
                 match reply {
@@ -207,6 +211,9 @@ impl Connection {
     }
 
     async fn take(&mut self, frame: ClientFrame) -> Result<Option<ServerFrame>, Refused> {
+        if self.session.is_initialized() {
+            self.session.take_turn()?;
+        }
         match frame {
             ClientFrame::Location(report) => self.session.location(&report).map(|()| None),
             ClientFrame::Init(init) => {
@@ -238,14 +245,17 @@ impl Connection {
 
     /// Answers what was not taken. A client that does nothing else is closed.
     async fn refuse(&mut self, refused: Refused) -> Result<(), End> {
-        let Some(error) = refused.error_frame() else {
-            return Err(End::Close(CloseCode::TryLater));
+        let error = match refused {
+            Refused::Bad(bad) => bad,
+            Refused::Deleted => return Err(End::Close(CloseCode::Forbidden)),
+            Refused::Unavailable(_) | Refused::Silent => return Err(End::Close(CloseCode::TryLater)),
         };
-        self.refused += 1;
+        // A device that watches may go on sending: it does not know better.
+        self.refused += u32::from(error.code != ErrorCode::NotSharing);
         if self.refused > self.state.limits.refused_in_a_row {
             return Err(End::Close(CloseCode::TooMany));
         }
-        self.answer(&ServerFrame::Error(error)).await
+        self.answer(&ServerFrame::Error(error.into())).await
     }
 
     async fn answer(&mut self, frame: &ServerFrame) -> Result<(), End> {
@@ -311,10 +321,9 @@ impl Connection {
             SinkExt::flush(&mut self.ws).await
         });
         if matches!(closed.await, Ok(Ok(()))) {
-            let _ = timeout(self.state.limits.close_patience, async {
-                while let Some(Ok(_)) = self.ws.recv().await {}
-            })
-            .await;
+            let _ =
+                timeout(self.state.limits.close_patience, async { while let Some(Ok(_)) = self.ws.recv().await {} })
+                    .await;
         }
     }
 }

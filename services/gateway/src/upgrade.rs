@@ -26,7 +26,7 @@ const WRITE_BUFFER_BYTES: usize = 4 * 1_024;
 /// `bearer.<token>`. It is never taken from the URL.
 #[utoipa::path(
     get, path = "/v1/ws", tag = "live", security(("token" = [])),
-    responses((status = 101, description = "Switching to WebSocket"), web::openapi::TokenProblems, web::openapi::BadValue),
+    responses((status = 101, description = "Switching to WebSocket"), web::openapi::TokenProblems, web::openapi::BadValue, web::openapi::NoSuchUser),
 )]
 pub(crate) async fn socket(
     State(state): State<GatewayState>,

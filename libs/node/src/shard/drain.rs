@@ -49,7 +49,7 @@ impl Shard {
         for at in 0..taken {
             let Some(target) = self.viewers.get_mut(viewer.0) else { break };
             let edge = target.pending[at];
-            target.edges[usize::from(edge)].pending = false;
+            target.edges[usize::from(edge)].set_pending(false);
             match self.news_of(viewer.0, edge, now) {
                 Some(news) => {
                     self.tally.delivered += 1;

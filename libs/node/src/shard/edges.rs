@@ -23,7 +23,7 @@ impl Shard {
         let edge = match target.edges.iter().position(|slot| slot.source == FREE) {
             Some(free) => free,
             None if target.edges.len() < limits::EDGES_PER_VIEWER => {
-                target.edges.push(EdgeSlot { source: FREE, watch: 0, pending: false });
+                target.edges.push(EdgeSlot::free());
                 target.edges.len() - 1
             }
             None => return None,
@@ -35,7 +35,7 @@ impl Shard {
         let entry = self.sources.get_mut(source)?;
         let slot = &mut target.edges[edge];
         slot.source = source;
-        slot.watch = entry.watches.len() as u32;
+        slot.set_watch(entry.watches.len());
         entry.watches.push(Watch { viewer, edge: edge as u16, kind, state: 0 });
         Some(edge as u16)
     }
@@ -46,14 +46,14 @@ impl Shard {
             return false;
         };
         let source = std::mem::replace(&mut slot.source, FREE);
-        let watch = slot.watch as usize;
+        let watch = slot.watch();
         let Some(entry) = self.sources.get_mut(source) else { return false };
         let removed = entry.watches.swap_remove(watch);
         debug_assert_eq!((removed.viewer, removed.edge), (viewer, edge));
         if let Some(moved) = entry.watches.get(watch).copied()
             && let Some(other) = self.viewers.get_mut(moved.viewer)
         {
-            other.edges[usize::from(moved.edge)].watch = watch as u32;
+            other.edges[usize::from(moved.edge)].set_watch(watch);
         }
         if self.sources.get(source).is_some_and(|entry| entry.watches.is_empty()) {
             if let Some(entry) = self.sources.get(source) {
@@ -75,7 +75,7 @@ impl Shard {
     /// The other half of an edge slot.
     pub(super) fn watch(&mut self, viewer: u32, edge: u16) -> Option<(u32, &mut Watch)> {
         let slot = *self.viewers.get(viewer)?.edges.get(usize::from(edge))?;
-        let watch = self.sources.get_mut(slot.source)?.watches.get_mut(slot.watch as usize)?;
+        let watch = self.sources.get_mut(slot.source)?.watches.get_mut(slot.watch())?;
         Some((slot.source, watch))
     }
 

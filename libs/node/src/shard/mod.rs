@@ -121,16 +121,17 @@ impl Shard {
         Edge { level, policy: self.applied }
     }
 
-    /// Marks one edge of a viewer as having news, and the viewer as to be woken.
+    /// Marks one edge of a viewer as having news, and the viewer as to be woken. Before the first page there is nothing
+    /// that a mark could change: the page is made from what is then.
     fn mark(&mut self, viewer: u32, edge: u16) {
+        let Some(target) = self.viewers.get_mut(viewer).filter(|viewer| viewer.live) else { return };
         self.tally.marked += 1;
-        let Some(target) = self.viewers.get_mut(viewer) else { return };
         let slot = &mut target.edges[usize::from(edge)];
-        if slot.pending {
+        if slot.is_pending() {
             self.tally.replaced += 1;
             return;
         }
-        slot.pending = true;
+        slot.set_pending(true);
         target.pending.push(edge);
         self.wake(viewer);
     }

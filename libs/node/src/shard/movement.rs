@@ -132,7 +132,7 @@ impl Shard {
             };
             let Some(fix) = self.sources.fix(slot.source) else { continue };
             let (friend, ahead) = (fix.place, fix.policy > self.applied);
-            let Some(watch) = self.sources.get(slot.source).and_then(|s| s.watches.get(slot.watch as usize)) else {
+            let Some(watch) = self.sources.get(slot.source).and_then(|s| s.watches.get(slot.watch())) else {
                 continue;
             };
             if Shard::level(watch) != Some(Level::Exact) || ahead {

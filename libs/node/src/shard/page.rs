@@ -52,6 +52,10 @@ impl Shard {
         if let Some(target) = self.viewers.get_mut(viewer.0) {
             // The page replaces what the client holds: a friend lost before it is not in it, and one who came back is.
             target.notices.iter_mut().for_each(|notice| notice.gone = false);
+            self.tally.dropped += target.pending.len() as u64;
+            for edge in std::mem::take(&mut target.pending) {
+                target.edges[usize::from(edge)].set_pending(false);
+            }
         }
         for (edge, _) in &near {
             if let Some((_, watch)) = self.watch(viewer.0, *edge) {
@@ -96,11 +100,6 @@ impl Shard {
         if let Some(target) = self.viewers.get_mut(viewer.0) {
             target.live = true;
             target.signal.drained();
-        }
-        // What was marked while connecting, or by the radius, and is not in the list, is looked at by the next drain.
-        let waiting = self.viewers.get(viewer.0).is_some_and(|t| !t.pending.is_empty() || !t.notices.is_empty());
-        if waiting {
-            self.wake(viewer.0);
         }
         page
     }

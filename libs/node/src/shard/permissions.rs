@@ -99,13 +99,17 @@ impl Shard {
     /// The viewer is no more.
     pub fn unregister(&mut self, viewer: ViewerId, interests: &mut Interests) {
         let ViewerId(index) = viewer;
-        for edge in 0..self.viewers.get(index).map_or(0, |viewer| viewer.edges.len()) {
-            self.unlink(index, edge as u16, interests);
-        }
+        self.unlink_all(index, interests);
         if let Some(removed) = self.viewers.remove(index) {
             self.tally.dropped += removed.pending.len() as u64;
             self.members.leave(removed.user, index);
             removed.signal.ended();
+        }
+    }
+
+    fn unlink_all(&mut self, viewer: u32, interests: &mut Interests) {
+        for edge in 0..self.viewers.get(viewer).map_or(0, |viewer| viewer.edges.len()) {
+            self.unlink(viewer, edge as u16, interests);
         }
     }
 
@@ -182,6 +186,7 @@ impl Shard {
             if let Some(viewer) = self.viewers.get(viewer) {
                 viewer.signal.close(CloseCode::Forbidden);
             }
+            self.unlink_all(viewer, interests);
         }
         if let Some(member) = self.members.get_mut(user) {
             member.deleted = true;

@@ -22,15 +22,39 @@ pub(super) struct Eye {
     pub(super) slack: f64,
 }
 
-/// From a viewer to one friend; the other half is a [`super::sources::Watch`].
+/// From a viewer to one friend; the other half is a [`super::sources::Watch`]. 8 bytes: people have hundreds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EdgeSlot {
     /// The friend's source; [`FREE`] for a slot without an edge.
     pub(super) source: u32,
-    /// Where in the source's list of watches the other half is.
-    pub(super) watch: u32,
-    /// The slot's index is in `pending`. Outlives the edge, so that an index is never queued twice.
-    pub(super) pending: bool,
+    /// Where in the source's list of watches the other half is; the top bit is [`PENDING`].
+    watch: u32,
+}
+
+/// The slot's index is in `pending`. Outlives the edge, so that an index is never queued twice.
+const PENDING: u32 = 1 << 31;
+
+impl EdgeSlot {
+    pub(super) const fn free() -> EdgeSlot {
+        EdgeSlot { source: FREE, watch: 0 }
+    }
+
+    pub(super) fn watch(&self) -> usize {
+        (self.watch & !PENDING) as usize
+    }
+
+    /// A source has far fewer watches than 2^31: a viewer of 100 bytes stands behind each.
+    pub(super) fn set_watch(&mut self, watch: usize) {
+        self.watch = (self.watch & PENDING) | watch as u32;
+    }
+
+    pub(super) fn is_pending(&self) -> bool {
+        self.watch & PENDING != 0
+    }
+
+    pub(super) fn set_pending(&mut self, pending: bool) {
+        self.watch = (self.watch & !PENDING) | if pending { PENDING } else { 0 };
+    }
 }
 
 /// The source of a slot without an edge.

@@ -118,6 +118,7 @@ impl Phone {
     }
 
     pub(crate) fn send(&mut self, report: &Report) -> Result<(), Refused> {
+        self.session().take_turn()?;
         self.session().location(report)
     }
 
