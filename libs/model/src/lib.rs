@@ -3,13 +3,13 @@
 //! Everything here is pure: no async, no I/O, no clock, no logging. An exact [`Fix`] has no way towards a client;
 //! [`Edge::reveal`] is the one door, and [`SharedFix`] is what comes out of it.
 
-mod distance;
-mod edge;
-mod fix;
 mod ids;
-mod motion;
-mod position;
 mod units;
+mod position;
+mod distance;
+mod motion;
+mod fix;
+mod edge;
 
 pub use distance::{Place, Radius, haversine};
 pub use edge::{Edge, Level, SharedFix};

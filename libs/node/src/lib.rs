@@ -7,23 +7,23 @@
 //! `control` applies changes of permissions and keeps the right to send; `subscriptions` keeps the broker in step with
 //! `interest`; `limits` has every bound. No backend is named here.
 
-mod breaker;
+pub mod limits;
+mod settings;
+mod rate;
+mod signal;
+mod session;
 mod calls;
-mod control;
+pub mod shard;
+mod pump;
+mod recorder;
+mod breaker;
 mod fanout;
 mod interest;
-pub mod limits;
-mod metrics;
-mod node;
-mod pump;
-mod rate;
-mod recorder;
-mod session;
-mod settings;
-pub mod shard;
-mod shared;
-mod signal;
 mod subscriptions;
+mod control;
+mod metrics;
+mod shared;
+mod node;
 
 pub use calls::{Answer, NearbyCall};
 pub use metrics::{Metrics, Outcome};

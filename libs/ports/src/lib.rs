@@ -5,19 +5,19 @@
 //! A conformance suite is ordinary code that panics when a sentence of the contract does not hold, so that the tests
 //! of any backend's crate can run it.
 
+pub mod clock;
+pub mod error;
 pub mod broker;
 pub mod cache;
-pub mod clock;
-pub mod conformance;
+pub mod history;
+pub mod users;
+pub mod friendships;
+pub mod sessions;
 pub mod control;
 pub mod discovery;
-pub mod error;
-pub mod friendships;
-pub mod health;
-pub mod history;
-pub mod sessions;
 pub mod store;
-pub mod users;
+pub mod health;
+pub mod conformance;
 
 /// The embedded backends: memory, and one directory on local disk.
 pub mod embedded {

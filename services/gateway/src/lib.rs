@@ -3,12 +3,12 @@
 //! One connection, in reading order: `admission` before anything costs something, `upgrade` decides whether to speak,
 //! `socket` speaks. `nearby` and `locations` are the same engine's verbs for callers without a connection.
 
-mod admission;
-mod locations;
-mod nearby;
-mod socket;
 mod state;
+mod admission;
 mod upgrade;
+mod socket;
+mod nearby;
+mod locations;
 
 pub use admission::Admission;
 pub use state::{GatewayLimits, GatewayState};

@@ -7,16 +7,16 @@
 //! Draining is level-triggered: near and not told, or moved -> `Friend`; told and no longer near -> `Gone`; edge
 //! absent -> nothing. So it never matters how often, or in which order, an edge was marked.
 
-mod drain;
+mod viewers;
+mod sources;
 mod edges;
-mod expiry;
 mod members;
-mod movement;
-mod page;
 mod permissions;
 mod sharing;
-mod sources;
-mod viewers;
+mod movement;
+mod page;
+mod drain;
+mod expiry;
 
 use std::sync::Arc;
 
