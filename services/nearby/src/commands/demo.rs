@@ -89,8 +89,7 @@ pub(super) async fn run(args: DemoArgs) -> anyhow::Result<()> {
     };
     app.stop().await?;
     result?;
-    screen.say(&format!("The end. {}.", shown.counts()))?;
-    Ok(())
+    screen.say(&format!("The end. {}.", shown.counts())).context("standard output")
 }
 
 /// The server is the same as ever but for what a demo is about.
