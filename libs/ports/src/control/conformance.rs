@@ -25,6 +25,7 @@ macro_rules! control_conformance {
             without_senders_everything_is_settled,
             settled_waits_until_each_sender_has_confirmed,
             who_confirmed_later_entries_has_confirmed_earlier_ones,
+            settled_does_not_wait_for_who_leaves,
             settled_gives_up_on_a_sender_when_its_right_to_send_is_over,
             changed_returns_when_there_is_something,
             changed_returns_at_once_when_there_has_been_something,
@@ -155,6 +156,17 @@ pub async fn who_confirmed_later_entries_has_confirmed_earlier_ones(harness: &im
     for index in [index, later] {
         timeout(RIGHT_TO_SEND / 4, nodes[0].0.settled(index)).await.expect("all have confirmed").unwrap();
     }
+}
+
+/// Sentence 5.
+pub async fn settled_does_not_wait_for_who_leaves(harness: &impl Harness<Node = Node>) {
+    let nodes = [harness.node().await, harness.node().await];
+    let (senders, index) = with_senders(&nodes).await;
+    let mut settled = std::pin::pin!(nodes[0].0.settled(index));
+    nodes[1].1.leave(senders[0]).await.unwrap();
+    assert!(timeout(A_WHILE, &mut settled).await.is_err(), "the other has neither left nor confirmed");
+    nodes[1].1.leave(senders[1]).await.unwrap();
+    timeout(RIGHT_TO_SEND / 4, settled).await.expect("both have left").unwrap();
 }
 
 /// Sentence 5.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use model::{NodeId, PolicyVersion};
@@ -16,6 +17,9 @@ use crate::{Clock, PortError};
 
 /// Entries kept, 32 B each: minutes of a large installation's revokes. A node polls every few seconds.
 const KEPT: usize = 100_000;
+
+/// How often it is looked whether a lease has ended that somebody waits for.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A list of entries and how far each node has applied it.
 pub struct EmbeddedControlLog {
@@ -88,13 +92,8 @@ impl ControlLog for EmbeddedControlLog {
     async fn settled(&self, index: PolicyVersion) -> Result<(), PortError> {
         let deadline = self.clock.monotonic().after(RIGHT_TO_SEND);
         self.health.ask().await?;
-        let senders = self.senders.senders();
-        let mut confirmed = self.confirmed.subscribe();
-        let all = |confirmed: &FxHashMap<NodeId, PolicyVersion>| {
-            senders.iter().all(|sender| confirmed.get(sender).is_some_and(|applied| *applied >= index))
-        };
         tokio::select! {
-            _ = confirmed.wait_for(all) => {}
+            () = self.all_have_confirmed(index) => {}
             // May be late when the machine sleeps, which is safe; never early.
             () = tokio::time::sleep(deadline.since(self.clock.monotonic())) => {}
         }
@@ -104,6 +103,32 @@ impl ControlLog for EmbeddedControlLog {
     async fn changed(&self, index: PolicyVersion) {
         // Fails only when the sender is gone, and it lives in `self`.
         let _ = self.end.subscribe().wait_for(|end| *end > index.0).await;
+    }
+}
+
+impl EmbeddedControlLog {
+    /// All who are senders now, less those who stop being senders.
+    async fn all_have_confirmed(&self, index: PolicyVersion) {
+        let (mut confirmed, mut leaves) = (self.confirmed.subscribe(), self.senders.leaves());
+        let mut awaited = self.senders.senders();
+        loop {
+            let senders = self.senders.senders();
+            {
+                let confirmed = confirmed.borrow_and_update();
+                let has_confirmed = |node: &NodeId| confirmed.get(node).is_some_and(|applied| *applied >= index);
+                awaited.retain(|node| senders.contains(node) && !has_confirmed(node));
+            }
+            if awaited.is_empty() {
+                return;
+            }
+            // Neither can end: their other halves live in `self`.
+            tokio::select! {
+                _ = confirmed.changed() => {}
+                _ = leaves.changed() => {}
+                // Nothing tells that a lease has ended.
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
+            }
+        }
     }
 }
 

@@ -61,8 +61,9 @@ pub const RIGHT_TO_SEND: Duration = Duration::from_secs(10);
 /// 2. `read_after` is linearizable: it returns every entry whose `append` returned before the read began.
 /// 3. Every node reads the entries in the same order.
 /// 4. `confirm` says that a sender has applied everything up to an index.
-/// 5. `settled` returns once each node that was a sender when it was called has confirmed the index, or
-///    [`RIGHT_TO_SEND`] has passed since the call, by when a node that did not confirm has stopped sending.
+/// 5. `settled` returns once each node that was a sender when it was called has confirmed the index or is no sender any
+///    more (it has left, or its lease has ended: either way it sends nothing), or [`RIGHT_TO_SEND`] has passed since
+///    the call, by when a node that did not confirm has stopped sending.
 /// 6. `changed` returns when there may be something after the index; it may return too early, and only makes a poll
 ///    come sooner. Cancel safe.
 #[async_trait]

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use async_trait::async_trait;
 use model::{MonotonicMs, NodeId};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::{Discovery, Document, LEASE};
 use crate::health::{Health, Switch};
@@ -16,6 +17,8 @@ const BACKEND: &str = "embedded discovery";
 pub struct EmbeddedDiscovery {
     clock: Clock,
     state: Mutex<State>,
+    /// Says that somebody has left.
+    left: watch::Sender<()>,
     health: Switch,
 }
 
@@ -29,7 +32,7 @@ struct State {
 impl EmbeddedDiscovery {
     /// Without members; leases end by this clock.
     pub fn new(clock: Clock) -> EmbeddedDiscovery {
-        EmbeddedDiscovery { clock, state: Mutex::default(), health: Switch::up(BACKEND) }
+        EmbeddedDiscovery { clock, state: Mutex::default(), left: watch::Sender::new(()), health: Switch::up(BACKEND) }
     }
 
     /// Makes it sick or well, for tests.
@@ -40,6 +43,11 @@ impl EmbeddedDiscovery {
     /// Members, whatever the health: what the control log of the same process knows.
     pub(crate) fn senders(&self) -> Vec<NodeId> {
         self.state.lock().living(self.clock.monotonic())
+    }
+
+    /// Hears of everybody who leaves from now on.
+    pub(crate) fn leaves(&self) -> watch::Receiver<()> {
+        self.left.subscribe()
     }
 }
 
@@ -64,6 +72,7 @@ impl Discovery for EmbeddedDiscovery {
     async fn leave(&self, node: NodeId) -> Result<(), PortError> {
         self.health.ask().await?;
         self.state.lock().members.remove(&node);
+        self.left.send_replace(());
         self.health.answer(()).await
     }
 

@@ -28,7 +28,8 @@ pub struct Document {
 ///
 /// 1. `join` makes a node a member and a sender of positions for [`LEASE`] from the beginning of the call; `keepalive`
 ///    prolongs both, again from the beginning of the call, and is an error for who is no member (any more).
-/// 2. `members` lists those whose lease has not ended, ascending; `leave` ends one's lease at once.
+/// 2. `members` lists those whose lease has not ended, ascending; `leave` ends one's lease at once. Whoever leaves has
+///    closed its connections before: nobody waits for it any more.
 /// 3. `document` returns the newest version of a document, or version 0 and no text.
 /// 4. `swap` replaces a document only if its version is still the given one, and says whether it did; of several
 ///    swaps on one version exactly one succeeds.

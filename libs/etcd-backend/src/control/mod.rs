@@ -1,0 +1,224 @@
+//! The control log: one key an entry, and one that holds the newest entry's index.
+//!
+//! An append is one transaction: *if `control-end` is unchanged since I read it, put the entry and the new end*. So the
+//! entries have one order, a read from an index on costs what it returns, and nothing depends on the history of etcd,
+//! which may be compacted at any time. Whoever loses the race has been told the new end by the answer, and tries again;
+//! callers in one process take turns. That makes some hundred appends a second, with 100 M users some ten are expected.
+//!
+//! An index is the wall clock of the appender in ms, and at least the one before + 1. The order comes from the
+//! transaction, not from the clock; the clock keeps indexes ascending also when etcd has lost its data or a backup was
+//! put back: else an old confirmation would count for a new entry.
+
+mod entry;
+mod settled;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use model::{NodeId, PolicyVersion};
+use parking_lot::Mutex;
+use ports::control::LogRead;
+use ports::{Clock, ControlEntry, ControlLog, ControlRecord, PortError};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::client::{Failure, NOT_FOUND, Repeat};
+use crate::discovery::lease_of;
+use crate::keys::{Span, hex};
+use crate::kv::{Found, Txn, count, delete, get, list_first, put, put_leased};
+use crate::{Etcd, in_time, keys, refused, unavailable, watch as watching};
+
+/// Entries kept, about 200 B each. A node polls every few seconds, and starts anew when it could not for a lease.
+const KEPT: usize = 20_000;
+/// How many appends of one process come between two looks at how many entries there are. With all processes, this many
+/// each are kept in addition.
+const TRIM_EVERY: u64 = 64;
+/// Entries read with one request.
+const PAGE: usize = 1_000;
+
+/// [`ControlLog`] on etcd.
+pub struct EtcdControlLog {
+    etcd: Etcd,
+    clock: Clock,
+    kept: usize,
+    /// One append at a time: those of one process need not race each other.
+    turn: Semaphore,
+    /// Where the log ended when this process last looked; an append that begins from an old one only takes longer.
+    tip: Mutex<Tip>,
+    appended: AtomicU64,
+    /// The highest index that this process has heard of.
+    heard: Arc<watch::Sender<u64>>,
+    /// Ends with the log.
+    _watcher: JoinSet<()>,
+}
+
+/// The end of the log.
+#[derive(Clone, Copy, Default)]
+struct Tip {
+    /// When `control-end` was changed; 0 before the first entry.
+    revision: u64,
+    end: u64,
+}
+
+impl EtcdControlLog {
+    /// The log of this cluster; begins to watch it, and so must be called in a runtime.
+    pub fn new(etcd: Etcd, clock: Clock) -> EtcdControlLog {
+        EtcdControlLog::keeping(KEPT, etcd, clock)
+    }
+
+    /// One that keeps only so many entries, for tests of what comes after.
+    pub fn keeping(kept: usize, etcd: Etcd, clock: Clock) -> EtcdControlLog {
+        let heard = Arc::new(watch::Sender::new(0));
+        let mut watcher = JoinSet::new();
+        watcher.spawn({
+            let (etcd, heard) = (etcd.clone(), heard.clone());
+            async move {
+                let end = etcd.keys.control_end();
+                watching::follow(&etcd, &end, |value| raise(&heard, u64::from_str_radix(value, 16).unwrap_or(0))).await;
+            }
+        });
+        EtcdControlLog {
+            etcd,
+            clock,
+            kept,
+            turn: Semaphore::new(1),
+            tip: Mutex::default(),
+            appended: AtomicU64::new(0),
+            heard,
+            _watcher: watcher,
+        }
+    }
+
+    async fn try_append(&self, entry: ControlEntry) -> Result<PolicyVersion, PortError> {
+        let _turn = self.turn.acquire().await.map_err(|_| unavailable("the log is closed"))?;
+        let end_key = self.etcd.keys.control_end();
+        loop {
+            let tip = *self.tip.lock();
+            let index = PolicyVersion((tip.end + 1).max(self.clock.wall().0));
+            let txn = Txn::default()
+                .when_unchanged_since(&end_key, tip.revision)
+                .then(put(&end_key, &hex(index.0)))
+                .then(put(&self.etcd.keys.entry(index), &entry::encode(entry, PolicyVersion(tip.end))?))
+                .otherwise(get(&end_key));
+            // Repeated after all, it stands in the log twice, which changes nothing.
+            let mut committed = txn.commit(&self.etcd.client, Repeat::Always).await?;
+            if committed.succeeded {
+                *self.tip.lock() = Tip { revision: committed.revision(), end: index.0 };
+                raise(&self.heard, index.0);
+                return Ok(index);
+            }
+            *self.tip.lock() = tip_in(&committed.found(0))?;
+        }
+    }
+
+    async fn try_read_after(&self, index: PolicyVersion) -> Result<LogRead, PortError> {
+        let mut records: Vec<ControlRecord> = Vec::new();
+        let mut read = index;
+        loop {
+            let span = self.etcd.keys.entries_after(read);
+            let txn = Txn::default().then(get(&self.etcd.keys.control_end())).then(list_first(&span, PAGE));
+            let mut committed = txn.commit(&self.etcd.client, Repeat::Always).await?;
+            let (end, found) = (PolicyVersion(tip_in(&committed.found(0))?.end), committed.found(1));
+            if end < read && index != PolicyVersion(u64::MAX) {
+                // etcd has lost what this process has heard of; `changed` has to wait for what comes now.
+                self.heard.send_replace(end.0);
+                return Ok(LogRead::Compacted { end });
+            }
+            raise(&self.heard, end.0);
+            if index == PolicyVersion(u64::MAX) {
+                return Ok(LogRead::Entries { records, end });
+            }
+            let Some(page) = entry::decode(&found.kvs, read) else { return Ok(LogRead::Compacted { end }) };
+            read = page.last().map_or(read, |record| record.index);
+            records.extend(page);
+            if found.count <= found.kvs.len() {
+                // Something was removed behind the last entry, or all of them were.
+                let whole = read == end;
+                return Ok(if whole { LogRead::Entries { records, end } } else { LogRead::Compacted { end } });
+            }
+        }
+    }
+
+    async fn try_confirm(&self, node: NodeId, index: PolicyVersion) -> Result<(), PortError> {
+        let key = self.etcd.keys.confirmed(node);
+        let below = index.0.checked_sub(1).map_or(String::new(), hex);
+        // Confirmed already, by this or a later index: then nothing is written.
+        let txn = Txn::default().when_greater(&key, &below).otherwise(put_leased(&key, &hex(index.0), lease_of(node)?));
+        match txn.commit(&self.etcd.client, Repeat::Always).await {
+            Ok(_) => Ok(()),
+            Err(Failure::Said { code: NOT_FOUND, .. }) => Err(refused(format!("{node} is no member"))),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    /// Removes the oldest entries when there are more than are kept.
+    async fn trim(&self) -> Result<(), PortError> {
+        let entries = self.etcd.keys.entries();
+        let client = &self.etcd.client;
+        let there = Txn::default().then(count(&entries)).commit(client, Repeat::Always).await?.found(0).count;
+        let surplus = there.saturating_sub(self.kept);
+        if surplus == 0 {
+            return Ok(());
+        }
+        let txn = Txn::default().then(list_first(&entries, surplus.min(PAGE)));
+        let oldest = txn.commit(client, Repeat::Always).await?.found(0);
+        if let Some(last) = oldest.kvs.last() {
+            let span = Span { to: format!("{}\0", last.key), ..entries };
+            Txn::default().then(delete(&span)).commit(client, Repeat::Always).await?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl ControlLog for EtcdControlLog {
+    async fn append(&self, entry: ControlEntry) -> Result<PolicyVersion, PortError> {
+        let index = in_time(self.try_append(entry)).await?;
+        // The first too, so that processes which never live long keep the bound.
+        if self.appended.fetch_add(1, Ordering::Relaxed).is_multiple_of(TRIM_EVERY)
+            && let Err(error) = in_time(self.trim()).await
+        {
+            tracing::debug!(%error, "old entries are removed another time");
+        }
+        Ok(index)
+    }
+
+    async fn read_after(&self, index: PolicyVersion) -> Result<LogRead, PortError> {
+        in_time(self.try_read_after(index)).await
+    }
+
+    async fn confirm(&self, node: NodeId, index: PolicyVersion) -> Result<(), PortError> {
+        in_time(self.try_confirm(node, index)).await
+    }
+
+    async fn settled(&self, index: PolicyVersion) -> Result<(), PortError> {
+        settled::wait(&self.etcd, index).await;
+        Ok(())
+    }
+
+    async fn changed(&self, index: PolicyVersion) {
+        // Fails only when the sender is gone, and it lives in `self`.
+        let _ = self.heard.subscribe().wait_for(|heard| *heard > index.0).await;
+    }
+}
+
+fn raise(heard: &watch::Sender<u64>, index: u64) {
+    heard.send_if_modified(|heard| index > *heard && std::mem::replace(heard, index) != index);
+}
+
+/// What was read of `control-end`.
+fn tip_in(found: &Found) -> Result<Tip, PortError> {
+    let Some(kv) = found.kvs.first() else { return Ok(Tip::default()) };
+    let end = u64::from_str_radix(&kv.value, 16);
+    let end = end.map_err(|_| refused(format!("{} holds {:?}, which is no index", kv.key, kv.value)))?;
+    Ok(Tip { revision: kv.mod_revision, end })
+}
+
+/// How far each node has come, of those whose key and value are understood.
+fn indexes(found: &Found) -> impl Iterator<Item = (NodeId, PolicyVersion)> {
+    found.kvs.iter().filter_map(|kv| {
+        let index = u64::from_str_radix(&kv.value, 16).ok()?;
+        Some((NodeId(keys::number(&kv.key)?), PolicyVersion(index)))
+    })
+}
