@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use model::{Fix, UserId};
+use model::{Fix, MonotonicMs, UserId};
 use parking_lot::Mutex;
 use ports::{HistoryPoint, Publication, Put};
 use rustc_hash::FxHashMap;
@@ -30,6 +30,9 @@ struct Waiting {
     index: FxHashMap<UserId, usize>,
     /// Something did not fit: when there is room again, everybody's newest position is sent.
     overflowed: bool,
+    /// Published, and still to be put into the cache, which did not take it: who connects later must find it there,
+    /// also when its sender is gone by then.
+    uncached: FxHashMap<UserId, Fix>,
 }
 
 /// One shard's pump. The newest position of a user takes the place of one that still waits.
@@ -69,6 +72,7 @@ impl Pump {
         {
             let mut waiting = self.waiting.lock();
             let waiting = &mut *waiting;
+            waiting.uncached.remove(&user);
             waiting.fixes.retain(|outgoing| outgoing.fix.user != user);
             waiting.index = waiting.fixes.iter().enumerate().map(|(at, outgoing)| (outgoing.fix.user, at)).collect();
         }
@@ -97,6 +101,41 @@ impl Pump {
         self.settled(self.begun.load(Ordering::Acquire)).await;
     }
 
+    /// Remembers what the cache did not take, as far as there is room.
+    fn owe_to_cache(&self, fixes: &[Fix]) {
+        let mut waiting = self.waiting.lock();
+        for fix in fixes {
+            match waiting.uncached.get(&fix.user).map(|owed| owed.order) {
+                // What was published late, because an earlier try failed.
+                Some(owed) if owed > fix.order => {}
+                None if waiting.uncached.len() >= limits::PUMP_FIXES => waiting.overflowed = true,
+                _ => {
+                    waiting.uncached.insert(fix.user, *fix);
+                }
+            }
+        }
+    }
+
+    /// What is owed to the cache: up to a batch of it, less what has expired.
+    fn owed_to_cache(&self, now: MonotonicMs) -> Vec<Fix> {
+        let mut waiting = self.waiting.lock();
+        waiting.uncached.retain(|_, fix| fix.expires > now);
+        waiting.uncached.values().take(limits::PUMP_BATCH).copied().collect()
+    }
+
+    /// The cache has taken these: not owed any more, unless something newer is.
+    fn paid_to_cache(&self, fixes: &[Fix]) {
+        let mut waiting = self.waiting.lock();
+        if waiting.uncached.is_empty() {
+            return;
+        }
+        for fix in fixes {
+            if waiting.uncached.get(&fix.user).is_some_and(|owed| owed.order <= fix.order) {
+                waiting.uncached.remove(&fix.user);
+            }
+        }
+    }
+
     /// The next batch, and whether there was more than fitted.
     fn take(&self, batch: &mut Vec<Outgoing>) -> bool {
         batch.clear();
@@ -123,6 +162,7 @@ pub(crate) async fn run(shared: Arc<Shared>, shard: usize, stop: CancellationTok
     let pump = &shared.pumps[shard];
     let mut batch = Vec::new();
     let mut unconfirmed: Vec<Outgoing> = Vec::new();
+    let mut owing = false;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -130,13 +170,16 @@ pub(crate) async fn run(shared: Arc<Shared>, shard: usize, stop: CancellationTok
             () = sleep(limits::RETRY), if !unconfirmed.is_empty() => {
                 unconfirmed.drain(..).for_each(|outgoing| pump.offer(outgoing));
             }
+            () = sleep(limits::CACHE_REST), if owing => {
+                owing = pay_cache(&shared, pump).await;
+            }
         }
         loop {
             let overflowed = pump.take(&mut batch);
             if batch.is_empty() {
                 break;
             }
-            send(&shared, shard, &mut batch, &mut unconfirmed).await;
+            owing |= !send(&shared, shard, &mut batch, &mut unconfirmed).await;
             pump.done.fetch_add(1, Ordering::AcqRel);
             pump.progress.notify_waiters();
             if overflowed {
@@ -146,28 +189,38 @@ pub(crate) async fn run(shared: Arc<Shared>, shard: usize, stop: CancellationTok
     }
 }
 
+/// Puts what is owed into the cache, and publishes it again: who looked there in vain meanwhile hears of it. Returns
+/// whether more is owed.
+async fn pay_cache(shared: &Shared, pump: &Pump) -> bool {
+    let owed = pump.owed_to_cache(shared.clock.monotonic());
+    if owed.is_empty() {
+        return false;
+    }
+    if shared.put_into_cache(&owed).await.is_some() {
+        pump.paid_to_cache(&owed);
+        owed.into_iter().for_each(|fix| pump.offer(Outgoing { fix, fresh: false }));
+    }
+    true
+}
+
 /// The second half of one update's way to the waist. The order matters: whoever is told to read the cache instead of
-/// a message that was lost must find it there.
-async fn send(shared: &Shared, shard: usize, batch: &mut Vec<Outgoing>, unconfirmed: &mut Vec<Outgoing>) {
+/// a message that was lost must find it there. Returns whether the cache took its part.
+async fn send(shared: &Shared, shard: usize, batch: &mut Vec<Outgoing>, unconfirmed: &mut Vec<Outgoing>) -> bool {
+    let pump = &shared.pumps[shard];
     let fixes: Vec<Fix> = batch.iter().map(|outgoing| outgoing.fix).collect();
-    if let Some(puts) = shared.put_into_cache(&fixes).await {
-        let mut puts = puts.into_iter();
-        let mut stale = Vec::new();
-        batch.retain(|outgoing| {
-            let keep = puts.next() != Some(Put::Stale);
-            if !keep {
-                stale.push(outgoing.fix);
-            }
-            keep
-        });
-        for fix in stale {
-            shared.check_superseded(shard, &fix).await;
+    let puts = shared.put_into_cache(&fixes).await;
+    let cached = puts.is_some();
+    match puts {
+        Some(puts) => {
+            pump.paid_to_cache(&fixes);
+            stop_stale(shared, shard, batch, &puts).await;
         }
+        None => pump.owe_to_cache(&fixes),
     }
     shared.recorder.offer(batch.iter().filter(|outgoing| outgoing.fresh).map(|outgoing| point(&outgoing.fix)));
     let publications: Vec<Publication> = batch.iter().map(|outgoing| Publication::Location(outgoing.fix)).collect();
     let failed = match timeout(limits::PUBLISH_PATIENCE, shared.backends.broker.publish(&publications)).await {
-        Ok(Ok(())) => return,
+        Ok(Ok(())) => return cached,
         Ok(Err(failed)) => {
             tracing::warn!(?failed, "publishing failed and will be tried again");
             failed.indexes
@@ -181,6 +234,23 @@ async fn send(shared: &Shared, shard: usize, batch: &mut Vec<Outgoing>, unconfir
     let again =
         failed.into_iter().filter_map(|at| batch.get(at)).map(|outgoing| Outgoing { fresh: false, ..*outgoing });
     unconfirmed.extend(again);
+    cached
+}
+
+/// Takes out of the batch what is older than the cache has: its user shares from elsewhere.
+async fn stop_stale(shared: &Shared, shard: usize, batch: &mut Vec<Outgoing>, puts: &[Put]) {
+    let mut puts = puts.iter();
+    let mut stale = Vec::new();
+    batch.retain(|outgoing| {
+        let keep = puts.next() != Some(&Put::Stale);
+        if !keep {
+            stale.push(outgoing.fix);
+        }
+        keep
+    });
+    for fix in stale {
+        shared.check_superseded(shard, &fix).await;
+    }
 }
 
 /// What the history keeps of a fix.

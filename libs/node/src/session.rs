@@ -189,7 +189,7 @@ impl Session {
             Taken::Newest(_) | Taken::Stale => Ok(()),
             Taken::NotSharing => Err(bad(
                 ErrorCode::NotSharing,
-                "another device of this user shares its position now, this one watches: connect again with a position in init to share from here",
+                "this connection watches: init had no position, or another device of this user shares since; to share from here, connect again with a position in init",
             )
             .into()),
         }

@@ -1,6 +1,8 @@
 //! The shard against a brute-force oracle: random walks, connects, revokes, expiry, and after each drain every client
 //! holds exactly what it may see and what is near.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,8 @@
 //! The load tester, an independent judge, against the real server: people who wander in and out of each other's
 //! radius, fall silent, reconnect and change their friends; every frame is judged, and at the end every view.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 use std::path::Path;

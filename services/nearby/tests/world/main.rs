@@ -1,5 +1,7 @@
 //! The engine as its users meet it: N nodes in one process, on the embedded backends and virtual time.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+
 mod phone;
 mod world;
 
@@ -9,3 +11,4 @@ mod friendships;
 mod moving;
 mod sharing;
 mod silence;
+mod simulation;

@@ -37,11 +37,25 @@ pub(crate) struct Phone {
     pub(crate) told: Vec<Told>,
     /// `friend` frames so far.
     pub(crate) pushes: usize,
+    /// Whom these were about.
+    pub(crate) pushed: Vec<UserId>,
+    /// The time in the last report that was taken.
+    pub(crate) sent_at: u64,
 }
 
 impl Phone {
     pub(crate) fn of(user: UserId, node: Arc<Node>, clock: Clock) -> Phone {
-        Phone { user, node, clock, session: None, near: BTreeMap::new(), told: Vec::new(), pushes: 0 }
+        Phone {
+            user,
+            node,
+            clock,
+            session: None,
+            near: BTreeMap::new(),
+            told: Vec::new(),
+            pushes: 0,
+            pushed: Vec::new(),
+            sent_at: 0,
+        }
     }
 
     /// Another phone of the same person, on the same node.
@@ -73,6 +87,22 @@ impl Phone {
     pub(crate) async fn connect_at(&mut self, position: Position) -> Nearby {
         let report = self.report(position);
         self.init(&Init { report: Some(report), radius: None, limit: None }).await
+    }
+
+    /// Connects from there, if that can be done at the moment.
+    pub(crate) async fn try_connect_at(&mut self, position: Position) -> bool {
+        self.open();
+        let report = self.report(position);
+        match self.session().init(&Init { report: Some(report), radius: None, limit: page_of(100) }).await {
+            Ok(frame) => {
+                self.take_page(frame, true);
+                true
+            }
+            Err(_) => {
+                self.vanish();
+                false
+            }
+        }
     }
 
     /// Connects without a position.
@@ -153,6 +183,7 @@ impl Phone {
         match frame {
             ServerFrame::Friend(friend) => {
                 self.pushes += 1;
+                self.pushed.push(friend.id());
                 let before = self.near.insert(friend.id(), (friend.distance_m(), friend.ts()));
                 assert!(before.is_none_or(|(_, ts)| ts <= friend.ts()), "positions never go back");
             }
