@@ -72,7 +72,10 @@ impl Client {
     /// Shares a position from now on; returns what is nearby.
     pub(crate) async fn init(&mut self, place: (f64, f64)) -> Value {
         self.send(&json!({"type": "init", "lat": place.0, "lon": place.1, "ts": now()})).await;
-        self.reads("nearby").await
+        let nearby = self.reads("nearby").await;
+        // The position itself may still be on its way, and would come to who connects next as a push.
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        nearby
     }
 
     /// Watches without sharing.

@@ -14,12 +14,8 @@ const BOB: u64 = 2;
 async fn neither_positions_nor_tokens_are_in_the_log() {
     for format in ["text", "json"] {
         let dir = tempfile::tempdir().unwrap();
-        let variables = [
-            ("NEARBY_LOG__LEVEL", "trace"),
-            ("NEARBY_LOG__FORMAT", format),
-            ("NEARBY_LOCATION__TTL_S", "1"),
-            ("NEARBY_SERVER__DRAIN_MS", "50"),
-        ];
+        let variables =
+            [("NEARBY_LOG__LEVEL", "trace"), ("NEARBY_LOG__FORMAT", format), ("NEARBY_SERVER__DRAIN_MS", "50")];
         let server = Process::start(dir.path(), &variables).await;
         server.friends(ALICE, BOB).await;
         // Digits that nothing else has.

@@ -14,7 +14,7 @@ use crate::site::{HERE, north, now, position};
 const VIEWER: u64 = 1;
 const BOB: u64 = 2;
 const FIRST_FRIEND: u64 = 100;
-const FRIENDS: u64 = 60;
+const FRIENDS: u64 = 40;
 
 /// What is answered within this time, waits for nobody who does not read.
 const PROMPT: Duration = Duration::from_secs(2);
@@ -129,7 +129,7 @@ async fn revokes_and_positions_race_and_nothing_comes_after_the_answer() {
     let mut viewer = server.at(VIEWER, HERE).await;
     let mut bob = server.at(BOB, HERE).await;
     let mut friends = true;
-    for round in 0..40u32 {
+    for round in 0..25u32 {
         server.befriend(VIEWER, BOB).await;
         let moves = async {
             for step in 0..20 {
