@@ -1,5 +1,6 @@
 //! HTTP to etcd: several endpoints, a deadline on everything, answers as JSON.
 
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -14,17 +15,23 @@ use ports::PortError;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{DEADLINE, refused, unavailable};
 
 /// How long a connect may take: an endpoint whose machine is gone answers nothing at all.
 const CONNECT: Duration = Duration::from_millis(500);
-/// Of the deadline, so many endpoints get their share when they do not answer.
-const ENDPOINTS_TRIED: u32 = 3;
+/// Of the deadline, so many tries get their share when nobody answers: up to three endpoints, and of a single one a
+/// connection kept from before and a new one.
+const TRIES: RangeInclusive<u32> = 2..=3;
+/// How soon a member is asked again that has just no leader.
+const ELECTION: Duration = Duration::from_millis(100);
 /// Connections kept for the next call, to each endpoint, and for how long.
-const IDLE_CONNECTIONS: usize = 8;
+const IDLE_CONNECTIONS: usize = 4;
 const IDLE: Duration = Duration::from_secs(30);
+/// How soon the kernel asks whether the other machine is still there, and how often.
+const KEEPALIVE: Duration = Duration::from_secs(3);
+const KEEPALIVES: u32 = 3;
 /// The longest answer, and the longest line of a stream. A page of the control log has 200 KB.
 const ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
@@ -94,6 +101,9 @@ impl Client {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT));
+        connector.set_keepalive(Some(KEEPALIVE));
+        connector.set_keepalive_interval(Some(KEEPALIVE));
+        connector.set_keepalive_retries(Some(KEEPALIVES));
         let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
@@ -102,7 +112,7 @@ impl Client {
         Ok(Client { http, endpoints, preferred: AtomicUsize::new(0) })
     }
 
-    /// Asks one endpoint after the other until one answers.
+    /// Asks one endpoint after the other until one answers, or all have failed, or the deadline has come.
     pub(crate) async fn call<A: DeserializeOwned>(
         &self,
         path: &str,
@@ -111,9 +121,8 @@ impl Client {
     ) -> Result<A, Failure> {
         let deadline = Instant::now() + DEADLINE;
         let members = u32::try_from(self.endpoints.len()).unwrap_or(u32::MAX);
-        let share = DEADLINE / members.min(ENDPOINTS_TRIED);
-        // A single endpoint gets a second chance too: its connection may have broken while nobody used it.
-        let mut chances = members.max(2);
+        let share = DEADLINE / members.clamp(*TRIES.start(), *TRIES.end());
+        let mut chances = members.max(*TRIES.start());
         loop {
             let endpoint = self.preferred.load(Ordering::Relaxed);
             let patience = deadline.min(Instant::now() + share);
@@ -125,9 +134,14 @@ impl Client {
             if !matches!(&failure, Failure::Said { code, .. } if LASTING.contains(code)) {
                 self.avoid(endpoint);
             }
-            chances -= 1;
-            if chances == 0 || !failure.may_repeat(repeat) || Instant::now() >= deadline {
+            let said = matches!(failure, Failure::Said { .. });
+            chances -= u32::from(!said);
+            if chances == 0 || !failure.may_repeat(repeat) || Instant::now() + ELECTION >= deadline {
                 return Err(failure);
+            }
+            if said {
+                // All members say so at once, for as long as they are electing.
+                sleep(ELECTION).await;
             }
         }
     }

@@ -178,7 +178,7 @@ async fn compaction_while_nobody_could_watch_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_watch_that_hangs_is_replaced() {
+async fn connections_that_hang_are_replaced() {
     let proxy = Proxy::to(&SHARED.endpoint()).await;
     let mut cluster = Cluster::at(vec![proxy.endpoint()]);
     let reader = cluster.log();
@@ -189,6 +189,7 @@ async fn a_watch_that_hangs_is_replaced() {
     // The watch that follows the read has begun by then.
     sleep(Duration::from_millis(200)).await;
     proxy.hang();
+    reader.read_after(first).await.unwrap();
     writer.append(entry()).await.unwrap();
     soon("changed", reader.changed(first)).await;
 }
