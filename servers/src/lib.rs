@@ -4,6 +4,7 @@
 //! tests of one binary share its servers (a `static` of `OnceLock`), each with names of its own; who stops or kills
 //! one starts one for itself. No server outlives the process that started it, however that ends.
 
+pub mod cassandra;
 pub mod etcd;
 mod process;
 pub mod redis;

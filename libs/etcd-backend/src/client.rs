@@ -135,7 +135,7 @@ impl Client {
                 self.avoid(endpoint);
             }
             let said = matches!(failure, Failure::Said { .. });
-            chances -= u32::from(!said);
+            chances -= 1;
             if chances == 0 || !failure.may_repeat(repeat) || Instant::now() + ELECTION >= deadline {
                 return Err(failure);
             }

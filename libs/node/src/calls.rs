@@ -42,6 +42,11 @@ impl Answer {
 }
 
 impl Node {
+    /// Whether this user may call now: the same rate as for a connection's frames, over all the user's calls.
+    pub fn may_call(&self, user: UserId) -> bool {
+        self.shared.call_rates.take(user, &self.shared.settings, self.shared.clock.monotonic())
+    }
+
     /// The near friends of a user, as `init` would answer, without a connection. It goes the same way: registered
     /// before the friends are read, so that a revoke meanwhile is seen.
     pub async fn nearby(&self, user: UserId, call: &NearbyCall) -> Result<Answer, Refused> {

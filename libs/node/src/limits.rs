@@ -68,6 +68,8 @@ pub const CONTROL_PATIENCE: Duration = Duration::from_secs(3);
 /// A revoke waits this long for what was taken out before it to reach the kernel; then the connection is cut.
 pub const FLUSH_PATIENCE: Duration = Duration::from_millis(500);
 
+/// Users whose rate of calls is remembered; who is not has a full bucket.
+pub const CALLERS: usize = 65_536;
 /// No call over HTTP takes longer than this.
 pub const CALL: Duration = Duration::from_secs(60);
 

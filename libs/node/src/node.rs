@@ -18,6 +18,7 @@ use crate::control::{self, RightToSend};
 use crate::interest::Interest;
 use crate::metrics::Metrics;
 use crate::pump::{self, Pump};
+use crate::rate::CallRates;
 use crate::recorder::{self, Recorder};
 use crate::session::Session;
 use crate::settings::Settings;
@@ -63,6 +64,7 @@ impl Node {
             metrics,
             breaker: Breaker::default(),
             sessions_begun: AtomicU64::new(0),
+            call_rates: CallRates::default(),
             deleted: Mutex::default(),
         });
         let applied = control::begin(&shared).await?;

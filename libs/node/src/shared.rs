@@ -15,6 +15,7 @@ use crate::interest::{Interest, ShardMask, Work};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::pump::{Outgoing, Pump};
+use crate::rate::CallRates;
 use crate::recorder::Recorder;
 use crate::settings::Settings;
 use crate::shard::{Interests, Shard};
@@ -53,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) breaker: Breaker,
     pub(crate) sessions_begun: AtomicU64,
+    pub(crate) call_rates: CallRates,
     /// When a user's deletion was applied here, for as long as a call that began before it may still be under way.
     pub(crate) deleted: Mutex<FxHashMap<UserId, MonotonicMs>>,
 }

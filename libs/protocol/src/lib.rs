@@ -1,11 +1,13 @@
 //! Everything that is written on a wire between phones and nodes, and between nodes. Pure: bytes in, values out.
 //!
-//! [`client`] holds the frames of `nearby.v1.json`, [`record`] what one node tells another, [`close`] the close codes.
+//! [`client`] holds the frames of `nearby.v1.json`, [`record`] what one node tells another, [`ring`] where a
+//! channel lives, [`close`] the close codes.
 //! `schema/` in the repository is made from these types by [`schema`]; a test fails when it is out of date.
 
 pub mod client;
 pub mod close;
 pub mod record;
+pub mod ring;
 pub mod schema;
 
 /// The WebSocket subprotocol that this crate speaks.

@@ -64,6 +64,8 @@ problems! {
         "413": "The body is too large",
         "415": "The body is not JSON by its content type",
     }
+    /// More calls than the user's rate.
+    TooMany { "429": "Too many calls of this user; again after `Retry-After`" }
     /// The request contradicts what is.
     Conflict { "409": "The request contradicts what is" }
 }

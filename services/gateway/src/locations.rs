@@ -6,6 +6,7 @@ use axum::extract::rejection::BytesRejection;
 use model::UserId;
 use protocol::client::decode_reports;
 use serde::Serialize;
+use tokio::time::timeout;
 use utoipa::ToSchema;
 use web::{Caller, Json, Problem};
 
@@ -29,7 +30,7 @@ pub(crate) struct Accepted {
     responses(
         (status = 200, description = "Durable", body = Accepted),
         (status = 413, description = "The body is too large"),
-        web::openapi::TokenProblems, web::openapi::BadValue, web::openapi::NoSuchUser,
+        web::openapi::TokenProblems, web::openapi::BadValue, web::openapi::NoSuchUser, web::openapi::TooMany,
     ),
 )]
 pub(crate) async fn post_locations(
@@ -38,13 +39,14 @@ pub(crate) async fn post_locations(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Accepted>, Problem> {
     let user: UserId = caller.user()?;
+    let body = body.map_err(web::extract::body_problem)?;
     // Before the look-up: a deletion that is applied after this refuses the call.
     let began = state.node.clock().monotonic();
-    let _place = state.admission.enter()?;
-    state.must_exist(user).await?;
-    let body = body.map_err(web::extract::body_problem)?;
+    let _place = state.admit_call(user).await?;
     let json = str::from_utf8(&body).map_err(|_| Problem::bad_request("the body must be JSON in UTF-8"))?;
     let reports = decode_reports(json, state.limits.batch).map_err(|bad| problem(bad.into()))?;
-    state.node.record(user, &reports, began).await.map_err(problem)?;
+    // Longer than this the engine does not remember that the user may have been deleted meanwhile.
+    let recorded = timeout(node::limits::CALL, state.node.record(user, &reports, began)).await;
+    recorded.map_err(|_| Problem::unavailable(web::problem::RETRY_AFTER_FAILURE))?.map_err(problem)?;
     Ok(Json(Accepted { accepted: reports.len() }))
 }

@@ -42,7 +42,7 @@ pub(crate) struct Asked {
     get, path = "/v1/nearby", tag = "live", params(Asked), security(("token" = [])),
     responses(
         (status = 200, description = "A page of near friends: the `nearby` frame without its `type`", body = Object),
-        web::openapi::TokenProblems, web::openapi::BadValue, web::openapi::NoSuchUser,
+        web::openapi::TokenProblems, web::openapi::BadValue, web::openapi::NoSuchUser, web::openapi::TooMany,
     ),
 )]
 pub(crate) async fn nearby(
@@ -53,8 +53,7 @@ pub(crate) async fn nearby(
 ) -> Result<Response, Problem> {
     let user = caller.user()?;
     let call = asked.call()?;
-    let _place = state.admission.enter()?;
-    state.must_exist(user).await?;
+    let _place = state.admit_call(user).await?;
     let answer = state.node.nearby(user, &call).await.map_err(problem)?;
     let body = serde_json::to_vec::<Nearby>(&answer.nearby).map_err(|_| Problem::internal())?;
     let (taken, buffered) = oneshot::channel();

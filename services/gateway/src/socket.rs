@@ -211,7 +211,7 @@ impl Connection {
     }
 
     async fn take(&mut self, frame: ClientFrame) -> Result<Option<ServerFrame>, Refused> {
-        if self.session.is_initialized() {
+        if !matches!(frame, ClientFrame::Init(_)) {
             self.session.take_turn()?;
         }
         match frame {

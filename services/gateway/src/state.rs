@@ -8,6 +8,7 @@ use axum::extract::FromRef;
 use model::UserId;
 use node::Node;
 use ports::Users;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::TaskTracker;
 use web::{Authenticator, Problem, Readiness};
 
@@ -86,6 +87,16 @@ pub struct GatewayState {
 }
 
 impl GatewayState {
+    /// A place for one call of this user, who must exist and keep to the rate.
+    pub(crate) async fn admit_call(&self, user: UserId) -> Result<OwnedSemaphorePermit, Problem> {
+        if !self.node.may_call(user) {
+            return Err(Problem::too_many(Duration::from_secs(1)));
+        }
+        let place = self.admission.enter()?;
+        self.must_exist(user).await?;
+        Ok(place)
+    }
+
     /// A problem unless there is such a user, who is not being deleted.
     pub(crate) async fn must_exist(&self, user: UserId) -> Result<(), Problem> {
         match self.users.get_many(&[user]).await?.first() {

@@ -186,8 +186,9 @@ async fn connections_that_hang_are_replaced() {
     let writer = cluster.log();
     let first = writer.append(entry()).await.unwrap();
     soon("changed", reader.changed(PolicyVersion(0))).await;
-    // The watch that follows the read has begun by then.
+    // The watch that follows the read has begun by then, and the connection of this read waits for the next.
     sleep(Duration::from_millis(200)).await;
+    reader.read_after(first).await.unwrap();
     proxy.hang();
     reader.read_after(first).await.unwrap();
     writer.append(entry()).await.unwrap();
@@ -294,9 +295,7 @@ async fn one_of_three_members_is_enough_to_lose() {
         let lost = Instant::now();
         let appended = soon(fault, async {
             loop {
-                if let Ok(index) = log.append(entry()).await {
-                    return index;
-                }
+                match log.append(entry()).await { Ok(index) => { eprintln!("{fault} ok {:?}", lost.elapsed()); return index; } Err(e) => eprintln!("{fault} {e} {:?}", lost.elapsed()) }
             }
         })
         .await;
