@@ -1,0 +1,234 @@
+//! Apache Cassandra, from its Maven artifacts: no package of a Linux distribution has it. Killed, one comes back with
+//! its data.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::fs::{FlockOperation, flock};
+
+use crate::process::{Process, free_port};
+
+/// A start takes 7 to 16 s, twice that beside a compiler.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What Cassandra is made of, without what tests do not need.
+const POM: &str = include_str!("../pom.xml");
+
+/// The only doors that it needs into the JDK's own packages.
+const MODULES: [&str; 4] = [
+    "--add-opens=java.base/sun.nio.ch=ALL-UNNAMED",
+    "--add-opens=java.base/jdk.internal.ref=ALL-UNNAMED",
+    "--add-opens=java.base/java.io=ALL-UNNAMED",
+    "--add-exports=java.rmi/sun.rmi.registry=ALL-UNNAMED",
+];
+
+/// One node that is a cluster by itself.
+pub struct CassandraServer {
+    port: u16,
+    process: Mutex<Process>,
+    // Dropped after the process that writes to it.
+    data: Data,
+}
+
+/// A directory that outlives its server's processes.
+struct Data(PathBuf);
+
+impl CassandraServer {
+    /// Starts one. The first start on a machine downloads 54 MB.
+    ///
+    /// # Panics
+    ///
+    /// If Java or Maven is not installed, the artifacts cannot be had, or the node does not start.
+    pub fn start() -> CassandraServer {
+        let library = fetch();
+        let mut last = String::new();
+        for _ in 0..3 {
+            let (port, data) = (free_port(), Data(Process::directory_for("cassandra-data")));
+            data.configure(port);
+            let process = data.run(&library);
+            match await_answer(&process, port) {
+                Ok(()) => return CassandraServer { port, process: Mutex::new(process), data },
+                Err(failure) => last = failure,
+            }
+        }
+        panic!("{last}");
+    }
+
+    /// `127.0.0.1:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// `SIGSTOP`.
+    pub fn freeze(&self) {
+        self.process.lock().freeze();
+    }
+
+    /// `SIGCONT`.
+    pub fn thaw(&self) {
+        self.process.lock().thaw();
+    }
+
+    /// `kill -9`.
+    pub fn kill(&self) {
+        self.process.lock().kill();
+    }
+
+    /// Starts a killed one again, with its data, on the same port, and waits until it answers.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started.
+    pub fn restart(&self) {
+        let library = fetch();
+        let mut process = self.process.lock();
+        process.kill();
+        *process = self.data.run(&library);
+        await_answer(&process, self.port).unwrap_or_else(|failure| panic!("{failure}"));
+    }
+}
+
+impl Data {
+    /// `commitlog_sync: batch`: with anything less a killed node loses what it acknowledged. The timeouts suit a
+    /// machine that compiles beside.
+    fn configure(&self, port: u16) {
+        let storage = port + 10_000;
+        let yaml = format!(
+            "cluster_name: nearby\n\
+             num_tokens: 1\n\
+             initial_token: 0\n\
+             auto_bootstrap: false\n\
+             partitioner: org.apache.cassandra.dht.Murmur3Partitioner\n\
+             endpoint_snitch: SimpleSnitch\n\
+             listen_address: 127.0.0.1\n\
+             rpc_address: 127.0.0.1\n\
+             storage_port: {storage}\n\
+             native_transport_port: {port}\n\
+             seed_provider: [{{class_name: org.apache.cassandra.locator.SimpleSeedProvider, \
+             parameters: [{{seeds: \"127.0.0.1:{storage}\"}}]}}]\n\
+             commitlog_sync: batch\n\
+             commitlog_segment_size: 8MiB\n\
+             commitlog_total_space: 64MiB\n\
+             concurrent_writes: 64\n\
+             auto_snapshot: false\n\
+             read_request_timeout: 5s\n\
+             write_request_timeout: 5s\n\
+             cas_contention_timeout: 5s\n"
+        );
+        let logback = "<configuration><appender name=\"O\" class=\"ch.qos.logback.core.ConsoleAppender\"><encoder>\
+             <pattern>%d{HH:mm:ss.SSS} %-5level %logger{0} - %msg%n</pattern></encoder></appender>\
+             <root level=\"WARN\"><appender-ref ref=\"O\"/></root></configuration>";
+        for directory in ["data", "logs", "triggers"] {
+            fs::create_dir_all(self.0.join(directory)).expect("a directory for cassandra");
+        }
+        fs::write(self.0.join("cassandra.yaml"), yaml).expect("a configuration of cassandra");
+        fs::write(self.0.join("logback.xml"), logback).expect("a configuration of logging");
+    }
+
+    /// 256 MB of heap and the quick compiler only: half the memory, and faster in the first minute.
+    fn run(&self, library: &Path) -> Process {
+        let (library, home) = (library.display(), self.0.display());
+        let mut java = vec!["java".to_owned()];
+        java.extend(MODULES.map(str::to_owned));
+        java.extend(
+            ["-Djdk.attach.allowAttachSelf=true", "-Dio.netty.tryReflectionSetAccessible=true"].map(str::to_owned),
+        );
+        java.extend(["-Xms256m", "-Xmx256m", "-Xss512k", "-XX:+UseSerialGC"].map(str::to_owned));
+        java.extend(["-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError"].map(str::to_owned));
+        java.extend(["-cp".to_owned(), format!("{library}/*"), format!("-javaagent:{library}/jamm-0.4.0.jar")]);
+        java.extend([
+            format!("-Dlogback.configurationFile=file:{home}/logback.xml"),
+            format!("-Duser.home={home}"),
+            format!("-Dcassandra.config=file:{home}/cassandra.yaml"),
+            format!("-Dcassandra.storagedir={home}/data"),
+            format!("-Dcassandra.logdir={home}/logs"),
+            format!("-Dcassandra.triggers_dir={home}/triggers"),
+        ]);
+        let quick =
+            ["skip_wait_for_gossip_to_settle", "ring_delay_ms", "shutdown_announce_in_ms", "superuser_setup_delay_ms"];
+        java.extend(quick.map(|name| format!("-Dcassandra.{name}=0")));
+        java.extend(["-Dcassandra-foreground=yes", "org.apache.cassandra.service.CassandraDaemon"].map(str::to_owned));
+        let directory = Process::directory_for("cassandra");
+        if rustix::process::geteuid().is_root() {
+            // With the right to, it locks its whole heap into memory.
+            let without = ["--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock", "--"].map(str::to_owned);
+            java.splice(0..0, without);
+            return Process::start("setpriv", "util-linux", &java, directory);
+        }
+        Process::start("java", "maven", &java[1..], directory)
+    }
+}
+
+impl Drop for Data {
+    fn drop(&mut self) {
+        // What stays is swept by a later run.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn await_answer(process: &Process, port: u16) -> Result<(), String> {
+    process.try_wait_until("answering", PATIENCE, || says_supported(port).unwrap_or(false))?;
+    if process.is_running() { Ok(()) } else { Err(format!("port {port} is somebody else's")) }
+}
+
+/// Whether OPTIONS is answered with SUPPORTED, which comes once everything else is there.
+fn says_supported(port: u16) -> std::io::Result<bool> {
+    let mut connection = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    connection.set_read_timeout(Some(Duration::from_secs(2)))?;
+    connection.write_all(&[4, 0, 0, 0, 5, 0, 0, 0, 0])?;
+    let mut answer = [0; 5];
+    connection.read_exact(&mut answer)?;
+    Ok(answer == [0x84, 0, 0, 0, 6])
+}
+
+/// The directory with the artifacts; downloads them if they are not there. One at a time on a machine.
+fn fetch() -> PathBuf {
+    for program in ["java", "mvn"] {
+        let is_there = Command::new(program).arg("-version").output().is_ok_and(|output| output.status.success());
+        assert!(is_there, "{program} is not installed: run ./test, or apt-get install maven");
+    }
+    let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/cassandra");
+    fs::create_dir_all(&cache).expect("a directory for cassandra");
+    let cache = cache.canonicalize().expect("a directory for cassandra");
+    let lock = File::create(cache.join(".lock")).expect("a lock file");
+    flock(&lock, FlockOperation::LockExclusive).expect("the lock of cassandra's directory");
+    let (library, mark) = (cache.join("lib"), cache.join("lib/.pom"));
+    if fs::read_to_string(&mark).is_ok_and(|pom| pom == POM) {
+        return library;
+    }
+    let _ = fs::remove_dir_all(&library);
+    fs::write(cache.join("pom.xml"), POM).expect("a pom.xml");
+    // Without the network first: a machine that has them all needs none.
+    let log = download(&cache, &["-o"]).or_else(|_| download(&cache, &[]));
+    log.unwrap_or_else(|log| panic!("cassandra's artifacts cannot be downloaded by mvn:\n{log}"));
+    fs::write(mark, POM).expect("a mark");
+    library
+}
+
+fn download(cache: &Path, options: &[&str]) -> Result<(), String> {
+    let goal = "org.apache.maven.plugins:maven-dependency-plugin:3.10.0:copy-dependencies";
+    let mut command = Command::new("mvn");
+    command.args(options).args(["-q", "-B", "-f"]).arg(cache.join("pom.xml"));
+    let output = command.arg(format!("-DoutputDirectory={}/lib", cache.display())).arg(goal).output();
+    let output = output.map_err(|error| error.to_string())?;
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stdout).into_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_killed_node_comes_back() {
+        let server = CassandraServer::start();
+        server.kill();
+        assert!(says_supported(server.port).is_err());
+        server.restart();
+        assert!(says_supported(server.port).expect("an answer"));
+    }
+}
