@@ -1,0 +1,421 @@
+//! Which pub/sub node a channel lives on. A contract between servers, so the hash is ours and written down here:
+//!
+//! ```text
+//! hash(bytes)    FNV-1a of 64 bits (offset 0xcbf29ce484222325, prime 0x100000001b3), then the finaliser of MurmurHash3:
+//!                h ^= h >> 33; h *= 0xff51afd7ed558ccd; h ^= h >> 33; h *= 0xc4ceb9fe1a85ec53; h ^= h >> 33
+//! slot           hash(channel's name) >> 50, one of 16,384; the name is "u:" and the user in decimal
+//! virtual node   hash("{name of the node}#{0, 1, ..}"), a point on the circle of all u64
+//! owner of slot  its pin, or the node of the first virtual node at or after hash("slot:{slot}"), going round;
+//!                of two virtual nodes at one point the one whose node's name is first
+//! ```
+//!
+//! A node's place follows from its name and not from its address, so that a server can be replaced by another one
+//! without moving a slot.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Slots, whatever the number of nodes.
+pub const SLOTS: u16 = 16_384;
+/// Virtual nodes of each node, unless the document says otherwise: at most 1.09 / 1.16 / 1.23 times the mean load for
+/// 4 / 10 / 100 nodes.
+pub const VIRTUAL_NODES: u16 = 160;
+/// Nodes of one ring.
+pub const MAX_NODES: usize = 1_024;
+/// Virtual nodes of one node.
+pub const MAX_VIRTUAL_NODES: u16 = 4_096;
+/// Removed nodes that a document remembers.
+pub const MAX_RETIRED: usize = 16;
+
+/// The hash of this contract.
+pub fn hash(bytes: &[u8]) -> u64 {
+    let fnv = bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    // FNV alone leaves the high bits of short, similar names alike.
+    let mixed = (fnv ^ (fnv >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    mixed ^ (mixed >> 33)
+}
+
+/// The slot of a channel.
+pub fn slot(channel: &[u8]) -> u16 {
+    (hash(channel) >> 50) as u16
+}
+
+/// One pub/sub node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RingNode {
+    /// Who it is; decides where it stands on the ring.
+    pub name: String,
+    /// Where it listens: `host:port`.
+    pub address: String,
+}
+
+/// The text that all nodes agree on: in discovery, and beside the epoch on each pub/sub node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RingDocument {
+    /// Goes up by one with each change. Equal epoch means equal ring.
+    pub epoch: u64,
+    /// Who shares the slots, in no order.
+    pub nodes: Vec<RingNode>,
+    /// Of each node.
+    #[serde(default = "virtual_nodes")]
+    pub virtual_nodes: u16,
+    /// Slots that an operator put elsewhere: slot -> name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pins: BTreeMap<u16, String>,
+    /// Nodes of earlier rings, newest last: who has not learnt this one may still publish there, so they are told its
+    /// epoch as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired: Vec<RingNode>,
+}
+
+fn virtual_nodes() -> u16 {
+    VIRTUAL_NODES
+}
+
+/// Why a text or a change is no ring.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum BadRing {
+    /// Not the JSON of a ring document.
+    #[error("not a ring document: {0}")]
+    Text(String),
+    /// Epoch 0 is "no ring yet".
+    #[error("the epoch of a ring is at least 1")]
+    Epoch,
+    /// Nobody to own the slots, or too many.
+    #[error("a ring has 1 to {MAX_NODES} nodes, not {0}")]
+    Nodes(usize),
+    /// Too few or too many.
+    #[error("a node has 1 to {MAX_VIRTUAL_NODES} virtual nodes, not {0}")]
+    VirtualNodes(u16),
+    /// A name is letters, digits, '-', '_' and '.'.
+    #[error("{0:?} is no node name: 1 to 64 letters, digits, '-', '_' or '.'")]
+    Name(String),
+    /// An address is `host:port`.
+    #[error("{0:?} is no address: host:port")]
+    Address(String),
+    /// Two nodes of one name.
+    #[error("two nodes are called {0:?}")]
+    SameName(String),
+    /// Two nodes at one address would be told apart by nobody.
+    #[error("two nodes are at {0:?}")]
+    SameAddress(String),
+    /// A pin's slot is below [`SLOTS`].
+    #[error("there is no slot {0}: slots are 0 to 16383")]
+    Slot(u16),
+    /// A pin, or a change, names a node that is not in the ring.
+    #[error("no node is called {0:?}")]
+    Unknown(String),
+}
+
+impl RingDocument {
+    /// The first ring of these nodes.
+    pub fn first(nodes: Vec<RingNode>) -> Result<RingDocument, BadRing> {
+        let first =
+            RingDocument { epoch: 1, nodes, virtual_nodes: VIRTUAL_NODES, pins: BTreeMap::new(), retired: Vec::new() };
+        first.check()
+    }
+
+    /// Reads and checks a document.
+    pub fn parse(text: &str) -> Result<RingDocument, BadRing> {
+        serde_json::from_str::<RingDocument>(text).map_err(|error| BadRing::Text(error.to_string()))?.check()
+    }
+
+    /// Its text.
+    pub fn text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The next ring, with one node more.
+    pub fn add(&self, node: RingNode) -> Result<RingDocument, BadRing> {
+        let mut next = self.next();
+        next.retired.retain(|retired| retired.address != node.address);
+        next.nodes.push(node);
+        next.check()
+    }
+
+    /// The next ring, without a node; its pins go with it.
+    pub fn remove(&self, name: &str) -> Result<RingDocument, BadRing> {
+        let mut next = self.next();
+        let at = self.position(name)?;
+        let gone = next.nodes.remove(at);
+        next.retire(gone);
+        next.pins.retain(|_, pinned| pinned != name);
+        next.check()
+    }
+
+    /// The next ring, with another server in the place of a node: no slot changes its node.
+    pub fn replace(&self, name: &str, address: &str) -> Result<RingDocument, BadRing> {
+        let mut next = self.next();
+        let at = self.position(name)?;
+        let here = RingNode { name: name.to_owned(), address: address.to_owned() };
+        next.retired.retain(|retired| retired.address != address);
+        let gone = std::mem::replace(&mut next.nodes[at], here);
+        next.retire(gone);
+        next.check()
+    }
+
+    /// The next ring, with a slot put on a node, or back where the hash puts it.
+    pub fn pin(&self, slot: u16, name: Option<&str>) -> Result<RingDocument, BadRing> {
+        let mut next = self.next();
+        match name {
+            Some(name) => drop(next.pins.insert(slot, name.to_owned())),
+            None => drop(next.pins.remove(&slot)),
+        }
+        next.check()
+    }
+
+    fn next(&self) -> RingDocument {
+        RingDocument { epoch: self.epoch + 1, ..self.clone() }
+    }
+
+    fn position(&self, name: &str) -> Result<usize, BadRing> {
+        self.nodes.iter().position(|node| node.name == name).ok_or_else(|| BadRing::Unknown(name.to_owned()))
+    }
+
+    fn retire(&mut self, node: RingNode) {
+        self.retired.retain(|retired| retired.address != node.address);
+        self.retired.push(node);
+        let surplus = self.retired.len().saturating_sub(MAX_RETIRED);
+        self.retired.drain(..surplus);
+    }
+
+    fn check(self) -> Result<RingDocument, BadRing> {
+        if self.epoch == 0 {
+            return Err(BadRing::Epoch);
+        }
+        if !(1..=MAX_NODES).contains(&self.nodes.len()) {
+            return Err(BadRing::Nodes(self.nodes.len()));
+        }
+        if !(1..=MAX_VIRTUAL_NODES).contains(&self.virtual_nodes) {
+            return Err(BadRing::VirtualNodes(self.virtual_nodes));
+        }
+        for (at, node) in self.nodes.iter().enumerate() {
+            check_node(node, &self.nodes[..at])?;
+        }
+        for (slot, name) in &self.pins {
+            if *slot >= SLOTS {
+                return Err(BadRing::Slot(*slot));
+            }
+            self.position(name)?;
+        }
+        Ok(self)
+    }
+}
+
+fn check_node(node: &RingNode, others: &[RingNode]) -> Result<(), BadRing> {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if !(1..=64).contains(&node.name.len()) || !node.name.bytes().all(is_name) {
+        return Err(BadRing::Name(node.name.clone()));
+    }
+    let port = node.address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+    if !matches!(port, Some(Ok(1..))) {
+        return Err(BadRing::Address(node.address.clone()));
+    }
+    if others.iter().any(|other| other.name == node.name) {
+        return Err(BadRing::SameName(node.name.clone()));
+    }
+    match others.iter().any(|other| other.address == node.address) {
+        true => Err(BadRing::SameAddress(node.address.clone())),
+        false => Ok(()),
+    }
+}
+
+/// A checked document with its table of owners.
+#[derive(Clone, Debug)]
+pub struct Ring {
+    document: RingDocument,
+    owners: Vec<u16>,
+}
+
+impl Ring {
+    /// The ring of a document.
+    pub fn new(document: RingDocument) -> Result<Ring, BadRing> {
+        let document = document.check()?;
+        let mut owners = place(&document);
+        for (slot, name) in &document.pins {
+            owners[usize::from(*slot)] = document.position(name)? as u16;
+        }
+        Ok(Ring { document, owners })
+    }
+
+    /// The ring of a document's text.
+    pub fn parse(text: &str) -> Result<Ring, BadRing> {
+        Ring::new(RingDocument::parse(text)?)
+    }
+
+    /// What it was made from.
+    pub fn document(&self) -> &RingDocument {
+        &self.document
+    }
+
+    /// Which ring it is.
+    pub fn epoch(&self) -> u64 {
+        self.document.epoch
+    }
+
+    /// Its nodes, in the document's order.
+    pub fn nodes(&self) -> &[RingNode] {
+        &self.document.nodes
+    }
+
+    /// The owner's place in [`Ring::nodes`]; a slot beyond the last is taken for the last.
+    pub fn owner(&self, slot: u16) -> usize {
+        usize::from(self.owners[usize::from(slot.min(SLOTS - 1))])
+    }
+}
+
+/// The owner of each slot by virtual nodes: both sides sorted, then one walk.
+fn place(document: &RingDocument) -> Vec<u16> {
+    let mut points: Vec<(u64, &str, u16)> = Vec::new();
+    for (index, node) in document.nodes.iter().enumerate() {
+        let point = |number| hash(format!("{}#{number}", node.name).as_bytes());
+        points.extend((0..document.virtual_nodes).map(|number| (point(number), node.name.as_str(), index as u16)));
+    }
+    points.sort_unstable();
+    let owner = |slot: u16| {
+        let place = hash(format!("slot:{slot}").as_bytes());
+        let at = points.partition_point(|(point, _, _)| *point < place);
+        points[at % points.len()].2
+    };
+    (0..SLOTS).map(owner).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn node(number: usize) -> RingNode {
+        RingNode { name: format!("pubsub-{number}"), address: format!("10.0.0.{number}:6379") }
+    }
+
+    fn document(nodes: usize) -> RingDocument {
+        RingDocument::first((1..=nodes).map(node).collect()).unwrap()
+    }
+
+    fn owners(document: &RingDocument) -> Vec<String> {
+        let ring = Ring::new(document.clone()).unwrap();
+        (0..SLOTS).map(|slot| ring.nodes()[ring.owner(slot)].name.clone()).collect()
+    }
+
+    fn moved(before: &RingDocument, after: &RingDocument) -> usize {
+        owners(before).iter().zip(owners(after)).filter(|(before, after)| **before != *after).count()
+    }
+
+    /// The wire contract: servers of other versions compute the same.
+    #[test]
+    fn the_vectors_of_the_contract() {
+        let hashes = ["", "u:1", "u:18446744073709551615", "pubsub-1#0", "slot:0"].map(|text| hash(text.as_bytes()));
+        assert_eq!(hashes.map(|hash| format!("{hash:016x}")), VECTORS);
+        assert_eq!(["u:0", "u:1", "u:2", "u:1000000"].map(|name| slot(name.as_bytes())), SLOT_VECTORS);
+        let ring = Ring::new(document(3)).unwrap();
+        assert_eq!([0, 1, 2, 3, 16_383].map(|slot| ring.owner(slot)), OWNER_VECTORS);
+    }
+
+    const VECTORS: [&str; 5] =
+        ["efd01f60ba992926", "7684ebca9c120548", "b078699ef34146de", "04d4df237483a9dc", "b7c8c359c9aeced5"];
+    const SLOT_VECTORS: [u16; 4] = [8589, 7585, 10695, 5617];
+    const OWNER_VECTORS: [usize; 5] = [1, 0, 2, 1, 0];
+
+    #[test]
+    fn the_load_is_balanced() {
+        for (nodes, most) in [(4, 1.1), (10, 1.2), (100, 1.3)] {
+            let owners = owners(&document(nodes));
+            let mut loads: BTreeMap<&String, usize> = BTreeMap::new();
+            owners.iter().for_each(|owner| *loads.entry(owner).or_default() += 1);
+            let worst = loads.values().copied().max().unwrap() as f64 * nodes as f64 / f64::from(SLOTS);
+            assert!(loads.len() == nodes && worst < most, "{nodes} nodes: {worst:.2} times the mean");
+        }
+    }
+
+    #[test]
+    fn a_pin_moves_one_slot_and_its_end_moves_it_back() {
+        let ring = document(4);
+        let pinned = ring.pin(7, Some("pubsub-2")).unwrap();
+        assert_eq!(owners(&pinned)[7], "pubsub-2");
+        assert!(moved(&ring, &pinned) <= 1);
+        assert_eq!(owners(&pinned.pin(7, None).unwrap()), owners(&ring));
+        assert_eq!(pinned.remove("pubsub-2").unwrap().pins.len(), 0);
+    }
+
+    #[test]
+    fn another_server_in_a_nodes_place_moves_no_slot() {
+        let ring = document(5);
+        let replaced = ring.replace("pubsub-3", "10.0.9.9:6379").unwrap();
+        assert_eq!(moved(&ring, &replaced), 0);
+        assert_eq!((replaced.epoch, &replaced.retired), (2, &vec![node(3)]));
+        assert_eq!(replaced.remove("pubsub-3").unwrap().retired.len(), 2);
+    }
+
+    #[test]
+    fn what_is_no_ring_is_refused_by_name() {
+        let ring = document(2);
+        let named = |name: &str, address: &str| {
+            ring.add(RingNode { name: name.to_owned(), address: address.to_owned() }).unwrap_err()
+        };
+        assert_eq!(named("pubsub-1", "h:1"), BadRing::SameName("pubsub-1".to_owned()));
+        assert_eq!(named("other", "10.0.0.1:6379"), BadRing::SameAddress("10.0.0.1:6379".to_owned()));
+        assert_eq!(named("an other", "h:1"), BadRing::Name("an other".to_owned()));
+        for address in ["", "host", "host:", ":1", "host:0", "host:65536"] {
+            assert_eq!(named("other", address), BadRing::Address(address.to_owned()));
+        }
+        assert_eq!(ring.remove("nobody"), Err(BadRing::Unknown("nobody".to_owned())));
+        assert_eq!(ring.pin(1, Some("nobody")), Err(BadRing::Unknown("nobody".to_owned())));
+        assert_eq!(ring.pin(SLOTS, Some("pubsub-1")), Err(BadRing::Slot(SLOTS)));
+        assert_eq!(document(1).remove("pubsub-1"), Err(BadRing::Nodes(0)));
+        assert_eq!(RingDocument { epoch: 0, ..ring.clone() }.check(), Err(BadRing::Epoch));
+        assert!(matches!(RingDocument::parse("{}"), Err(BadRing::Text(_))));
+        assert!(matches!(RingDocument::parse(&ring.text().replace("epoch", "era")), Err(BadRing::Text(_))));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// Only what must move does: to the new node, or away from the one that is gone.
+        #[test]
+        fn a_change_moves_its_own_share(nodes in 2usize..40, salt in 0usize..1_000) {
+            let ring = document(nodes);
+            let share = usize::from(SLOTS) / nodes;
+            let more = ring.add(node(10_000 + salt)).unwrap_or_else(|_| unreachable!());
+            let (now, name) = (owners(&more), format!("pubsub-{}", 10_000 + salt));
+            for (before, after) in owners(&ring).iter().zip(&now) {
+                prop_assert!(before == after || *after == name);
+            }
+            // 1.0 in the median; the rest is the balance of 160 virtual nodes.
+            prop_assert!(moved(&ring, &more) as f64 <= 1.2 * share as f64);
+            prop_assert_eq!(owners(&more.remove(&name).unwrap()), owners(&ring));
+            let name = format!("pubsub-{}", 1 + salt % nodes);
+            let less = ring.remove(&name).unwrap();
+            for (before, after) in owners(&ring).iter().zip(&owners(&less)) {
+                prop_assert!(before == after || *before == name);
+            }
+        }
+
+        #[test]
+        fn a_document_survives_its_text(nodes in 1usize..20, slot in 0..SLOTS) {
+            let ring = document(nodes).pin(slot, Some("pubsub-1")).unwrap();
+            prop_assert_eq!(RingDocument::parse(&ring.text()).unwrap(), ring);
+        }
+
+        #[test]
+        fn the_order_of_the_nodes_does_not_matter(nodes in 1usize..20, turn in 0usize..20) {
+            let ring = document(nodes);
+            let mut turned = ring.clone();
+            turned.nodes.rotate_left(turn % nodes);
+            prop_assert_eq!(owners(&ring), owners(&turned));
+        }
+
+        #[test]
+        fn any_text_is_safe(text in ".{0,200}") {
+            let _ = Ring::parse(&text);
+        }
+    }
+}

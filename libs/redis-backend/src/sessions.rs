@@ -1,0 +1,90 @@
+//! The session registry: `session:{user}` -> generation, node and session, as text.
+
+use async_trait::async_trait;
+use fred::types::Value;
+use model::{Generation, NodeId, SessionId, UserId};
+use ports::{PortError, SessionKey, Sessions, Sharing};
+
+use crate::client::{Redis, Script};
+
+/// The store's own time, and at least the previous one + 1. The entry of somebody who never comes back goes after a
+/// week: no connection lasts as long as that.
+const CLAIM: &str = r"
+local time = redis.call('TIME')
+local generation = time[1] * 1000 + math.floor(time[2] / 1000)
+local kept = redis.call('GET', KEYS[1])
+local last = kept and tonumber(string.match(kept, '^(%d+)')) or 0
+if last >= generation then generation = last + 1 end
+local text = string.format('%.0f', generation)
+redis.call('SET', KEYS[1], text .. ' ' .. ARGV[1], 'PX', 604800000)
+return text";
+
+/// Only if still ours. The generation stays for an hour, so that the next one is higher even if the store's clock
+/// steps back a little.
+const RELEASE: &str = r"
+local kept = redis.call('GET', KEYS[1])
+local generation, session = string.match(kept or '', '^(%d+) (.+)$')
+if session ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], generation, 'PX', 3600000)
+return 1";
+
+const LOCATE: &str = "return redis.call('GET', KEYS[1])";
+
+/// The registry on Redis.
+pub struct RedisSessions {
+    redis: Redis,
+    prefix: String,
+    claim: Script,
+    release: Script,
+    locate: Script,
+}
+
+impl RedisSessions {
+    /// Connects; see [`crate::RedisCache::connect`].
+    pub async fn connect(url: &str, prefix: &str) -> Result<RedisSessions, PortError> {
+        Ok(RedisSessions {
+            redis: Redis::connect("session registry", url).await?,
+            prefix: prefix.to_owned(),
+            claim: Script::new(CLAIM),
+            release: Script::new(RELEASE),
+            locate: Script::new(LOCATE),
+        })
+    }
+
+    async fn run(&self, script: &Script, user: UserId, session: Option<SessionKey>) -> Result<Value, PortError> {
+        let key = format!("{}session:{user}", self.prefix);
+        let arguments = session.map(|session| Value::from(text(session))).into_iter().collect();
+        let mut answers = self.redis.run(script, &[(vec![key], arguments)]).await?;
+        answers.pop().ok_or_else(|| self.redis.nonsense())
+    }
+}
+
+#[async_trait]
+impl Sessions for RedisSessions {
+    async fn claim(&self, user: UserId, session: SessionKey) -> Result<Generation, PortError> {
+        let answer = self.run(&self.claim, user, Some(session)).await?;
+        let generation = answer.as_str().and_then(|text| text.parse().ok());
+        generation.map(Generation).ok_or_else(|| self.redis.nonsense())
+    }
+
+    async fn release(&self, user: UserId, session: SessionKey) -> Result<bool, PortError> {
+        Ok(self.run(&self.release, user, Some(session)).await?.as_i64() == Some(1))
+    }
+
+    async fn locate(&self, user: UserId) -> Result<Option<Sharing>, PortError> {
+        Ok(self.run(&self.locate, user, None).await?.as_str().and_then(|text| sharing(&text)))
+    }
+}
+
+fn text(SessionKey { node, session }: SessionKey) -> String {
+    format!("{node} {}", session.0)
+}
+
+/// `None` also for what was released, and for what nobody here wrote.
+fn sharing(text: &str) -> Option<Sharing> {
+    let mut words = text.split(' ');
+    let generation = Generation(words.next()?.parse().ok()?);
+    let node = NodeId(u64::from_str_radix(words.next()?, 16).ok()?);
+    let session = SessionId(words.next()?.parse().ok()?);
+    Some(Sharing { session: SessionKey { node, session }, generation })
+}
