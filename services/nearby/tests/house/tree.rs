@@ -22,9 +22,10 @@ impl File {
         self.path.ends_with(".rs")
     }
 
-    /// Runs in a process of ours: neither test nor load tester.
+    /// Runs in a process of ours: neither test, nor load tester, nor what starts servers for tests.
     pub(crate) fn is_served(&self) -> bool {
-        self.is_rust() && self.path.contains("/src/") && !self.path.starts_with("loadtest/")
+        let tools = ["loadtest/", "servers/"];
+        self.is_rust() && self.path.contains("/src/") && !tools.iter().any(|tool| self.path.starts_with(tool))
     }
 
     pub(crate) fn is_of(&self, krate: &str) -> bool {
