@@ -24,8 +24,8 @@ const CONNECT: Duration = Duration::from_millis(500);
 /// Of the deadline, so many tries get their share when nobody answers: up to three endpoints, and of a single one a
 /// connection kept from before and a new one.
 const TRIES: RangeInclusive<u32> = 2..=3;
-/// How soon a member is asked again that has just no leader.
-const ELECTION: Duration = Duration::from_millis(100);
+/// How long to wait after a failure that may be over at once: a restart, or members that elect a leader.
+const PAUSE: Duration = Duration::from_millis(100);
 /// Connections kept for the next call, to each endpoint, and for how long.
 const IDLE_CONNECTIONS: usize = 4;
 const IDLE: Duration = Duration::from_secs(30);
@@ -119,10 +119,11 @@ impl Client {
         question: &Value,
         repeat: Repeat,
     ) -> Result<A, Failure> {
-        let deadline = Instant::now() + DEADLINE;
+        // The reason is known before the caller's own deadline comes.
+        let deadline = Instant::now() + (DEADLINE - PAUSE);
         let members = u32::try_from(self.endpoints.len()).unwrap_or(u32::MAX);
         let share = DEADLINE / members.clamp(*TRIES.start(), *TRIES.end());
-        let mut chances = members.max(*TRIES.start());
+        let mut refused = 0;
         loop {
             let endpoint = self.preferred.load(Ordering::Relaxed);
             let patience = deadline.min(Instant::now() + share);
@@ -131,17 +132,15 @@ impl Client {
                 Ok(Err(failure)) => failure,
                 Err(_) => Failure::NoAnswer(format!("{} did not answer in time", self.endpoints[endpoint])),
             };
-            if !matches!(&failure, Failure::Said { code, .. } if LASTING.contains(code)) {
-                self.avoid(endpoint);
-            }
-            let said = matches!(failure, Failure::Said { .. });
-            chances -= 1;
-            if chances == 0 || !failure.may_repeat(repeat) || Instant::now() + ELECTION >= deadline {
+            self.avoid_after(&failure, endpoint);
+            let sent = !matches!(failure, Failure::Unsent(_));
+            refused = if sent { 0 } else { refused + 1 };
+            // Where nobody listens nobody will within the deadline; members that elect a leader are done before it.
+            if refused == members || !failure.may_repeat(repeat) || Instant::now() + PAUSE >= deadline {
                 return Err(failure);
             }
-            if said {
-                // All members say so at once, for as long as they are electing.
-                sleep(ELECTION).await;
+            if sent {
+                sleep(PAUSE).await;
             }
         }
     }
@@ -192,6 +191,13 @@ impl Client {
             let reason = format!("{}: {}", self.endpoints[endpoint], causes(&error));
             if error.is_connect() { Failure::Unsent(reason) } else { Failure::NoAnswer(reason) }
         })
+    }
+
+    /// Who answers that something cannot be is well.
+    fn avoid_after(&self, failure: &Failure, endpoint: usize) {
+        if !matches!(failure, Failure::Said { code, .. } if LASTING.contains(code)) {
+            self.avoid(endpoint);
+        }
     }
 
     /// The next call begins with another endpoint, unless one has been chosen already.
