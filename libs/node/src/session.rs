@@ -280,6 +280,13 @@ impl Session {
         Drain { frames, more: drained.more }
     }
 
+    /// Whether what was drained may still be handed to the kernel: to be asked right before each try. When the right to
+    /// send ended meanwhile (the client read slowly, or this process was frozen), a revoke may have been acknowledged
+    /// without this node, and the connection is to be dropped with all that is buffered for it.
+    pub fn may_write(&self) -> bool {
+        self.signal.in_flight().is_none() || self.may_send().is_ok()
+    }
+
     /// Everything that was drained or answered so far is in the kernel's hands.
     pub fn flushed(&mut self) {
         self.signal.flushed();

@@ -1,6 +1,8 @@
 //! One WebSocket: frames in, news out, until one of the two ends it.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
@@ -285,20 +287,20 @@ impl Connection {
     /// Hands messages to the kernel in as few writes as they fit into, and waits until it has taken them all; as long
     /// as the client takes something now and then.
     async fn write(&mut self, messages: impl IntoIterator<Item = Message>) -> Result<(), End> {
-        let Connection { ws, wire, state, .. } = self;
-        let all = async {
+        let Connection { ws, wire, state, session, .. } = self;
+        let all = while_allowed(session, async {
             for message in messages {
                 ws.feed(message).await?;
             }
             ws.flush().await
-        };
+        });
         tokio::pin!(all);
         let (mut written, mut stalled) = (wire.written(), Duration::ZERO);
         let step = state.limits.stall / 10;
         loop {
             tokio::select! {
                 biased;
-                done = &mut all => return done.map_err(end_of),
+                done = &mut all => return done.ok_or(End::Gone)?.map_err(end_of),
                 // Looked at often: what is taken at the beginning, up to the size of the buffers, is no reading.
                 () = sleep(step) => stalled += step,
             }
@@ -316,16 +318,26 @@ impl Connection {
         tracing::debug!(?user, code = code.code(), "closing a connection");
         let frame = CloseFrame { code: code.code(), reason: Utf8Bytes::from_static(code.reason()) };
         let patience = self.state.limits.stall_close;
-        let closed = timeout(patience, async {
-            self.ws.send(Message::Close(Some(frame))).await?;
-            SinkExt::flush(&mut self.ws).await
-        });
-        if matches!(closed.await, Ok(Ok(()))) {
+        let Connection { ws, session, .. } = self;
+        let closed = timeout(
+            patience,
+            while_allowed(session, async {
+                ws.send(Message::Close(Some(frame))).await?;
+                SinkExt::flush(ws).await
+            }),
+        );
+        if matches!(closed.await, Ok(Some(Ok(())))) {
             let _ =
                 timeout(self.state.limits.close_patience, async { while let Some(Ok(_)) = self.ws.recv().await {} })
                     .await;
         }
     }
+}
+
+/// Works as long as what is under way may be written; `None` when it may not any more.
+async fn while_allowed<T>(session: &Session, work: impl Future<Output = T>) -> Option<T> {
+    tokio::pin!(work);
+    poll_fn(|cx| if session.may_write() { work.as_mut().poll(cx).map(Some) } else { Poll::Ready(None) }).await
 }
 
 fn text(frame: &ServerFrame) -> Message {

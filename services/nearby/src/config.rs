@@ -137,7 +137,9 @@ impl Config {
             sources = sources.set_override("deployment.embedded.data_dir", dir)?;
         }
         let read = sources.build().context("the configuration cannot be read")?;
-        let config: Config = read.try_deserialize().context("the configuration is wrong")?;
+        let config: Config = read
+            .try_deserialize()
+            .context("the configuration is wrong (the --config file, the variables NEARBY_* and the flags together)")?;
         config.check()?;
         Ok(config)
     }

@@ -120,6 +120,21 @@ async fn without_the_control_log_positions_stop_after_ten_seconds_and_come_back(
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_buffered_for_a_slow_reader_is_not_written_once_the_right_to_send_has_ended() {
+    let world = World::new(2).await;
+    let (mut alice, mut bob) = connected(&world).await;
+    bob.at(north(1_100.0));
+    world.settle().await;
+    assert!(alice.read_without_flush() > 0);
+    assert!(alice.may_write());
+    world.control.set_health(Health::Down);
+    world.wait(12).await;
+    assert!(!alice.may_write(), "a revoke may have been acknowledged without this node");
+    assert!(bob.may_write(), "nothing is on its way to bob: a close may still be sent");
+    alice.vanish();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_whose_lease_ended_closes_its_connections() {
     let world = World::new(2).await;
     let (mut alice, _bob) = connected(&world).await;

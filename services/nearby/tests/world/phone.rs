@@ -203,6 +203,10 @@ impl Phone {
         self.near.get(&friend.user).map(|(distance, _)| *distance)
     }
 
+    pub(crate) fn may_write(&self) -> bool {
+        self.session.as_ref().is_some_and(Session::may_write)
+    }
+
     pub(crate) fn closing(&self) -> Option<CloseCode> {
         self.session.as_ref().and_then(|session| session.signal().closing())
     }
