@@ -4,9 +4,11 @@
 //! as the URL says. [`RedisBroker`] speaks to plain pub/sub servers that do not know of each other; which channel lives
 //! where says the ring ([`protocol::ring`]).
 
+mod broker;
 mod cache;
 mod client;
 mod sessions;
 
+pub use broker::{BrokerCounters, BrokerSettings, RedisBroker};
 pub use cache::RedisCache;
 pub use sessions::RedisSessions;

@@ -1,0 +1,238 @@
+//! The broker on plain pub/sub servers.
+//!
+//! To each of them one [`publisher`] connection and one [`subscriber`] connection, with tasks of their own, so that a
+//! frozen server holds up nothing but its own channels. [`steward`] keeps the ring. Our own connections in place of
+//! the driver's: what was lost when, and whether an acknowledgement came, is all that matters here.
+
+mod counters;
+mod names;
+mod publisher;
+mod steward;
+mod subscriber;
+mod view;
+mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::BytesMut;
+use model::NodeId;
+use ports::broker::{Inbox, InboxSender, Unconfirmed, inbox};
+use ports::{Broker, Channel, Clock, Discovery, PortError, Publication};
+use protocol::record;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+pub use counters::BrokerCounters;
+use counters::Counters;
+use names::Names;
+use publisher::Reply;
+use view::{Nodes, PubSubNode, View};
+
+const BACKEND: &str = "pub/sub";
+
+/// How long a subscribe waits for acknowledgements; what comes later is told as a gap.
+const ACKNOWLEDGEMENT: Duration = Duration::from_millis(150);
+
+/// What a broker needs to know.
+pub struct BrokerSettings {
+    /// Whose connection this is.
+    pub node: NodeId,
+    /// Batches in its inbox.
+    pub inbox_batches: usize,
+    /// Goes before every name on the pub/sub nodes; empty outside of tests.
+    pub prefix: String,
+    /// The document with the ring.
+    pub document: String,
+    /// The clock of received positions.
+    pub clock: Clock,
+}
+
+/// One node's connection to the pub/sub nodes of the ring. Ends with its last clone of the `Arc`.
+pub struct RedisBroker {
+    shared: Arc<Shared>,
+    tasks: TaskTracker,
+    _stop: DropGuard,
+}
+
+struct Shared {
+    names: Names,
+    document: String,
+    clock: Clock,
+    inbox: InboxSender,
+    discovery: Arc<dyn Discovery>,
+    counters: Arc<Counters>,
+    nodes: parking_lot::Mutex<Nodes>,
+    /// Rung by whoever has reason to think that the ring is another one.
+    suspicion: Notify,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl RedisBroker {
+    /// Learns the ring and connects. An error if there is no ring to learn.
+    pub async fn connect(
+        settings: BrokerSettings,
+        discovery: Arc<dyn Discovery>,
+    ) -> Result<(Arc<RedisBroker>, Inbox), PortError> {
+        let (sender, inbox) = inbox(settings.inbox_batches);
+        let stop = CancellationToken::new();
+        let shared = Arc::new(Shared {
+            names: Names::new(&settings.prefix, settings.node),
+            document: settings.document,
+            clock: settings.clock,
+            inbox: sender,
+            discovery,
+            counters: Arc::default(),
+            nodes: parking_lot::Mutex::default(),
+            suspicion: Notify::new(),
+            tasks: TaskTracker::new(),
+            stop: stop.clone(),
+        });
+        let guard = stop.drop_guard();
+        shared.first_ring().await?;
+        shared.tasks.spawn(steward::probe(shared.clone()));
+        shared.tasks.spawn(steward::run(shared.clone()));
+        let tasks = shared.tasks.clone();
+        Ok((Arc::new(RedisBroker { shared, tasks, _stop: guard }), inbox))
+    }
+
+    /// Ends all connections, and waits until they have ended.
+    pub async fn close(&self) {
+        self.shared.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// The epoch of the ring in use.
+    pub fn epoch(&self) -> u64 {
+        self.shared.view().map_or(0, |view| view.ring.epoch())
+    }
+
+    /// What has happened so far.
+    pub fn counters(&self) -> BrokerCounters {
+        self.shared.counters.read()
+    }
+
+    /// The name of its subscriber connections in `CLIENT LIST`, for operators.
+    pub fn client_name(&self) -> String {
+        String::from_utf8_lossy(&self.shared.names.client()).into_owned()
+    }
+}
+
+/// The messages of one call that go to one node.
+#[derive(Default)]
+struct Share {
+    bytes: BytesMut,
+    indexes: Vec<usize>,
+}
+
+#[async_trait]
+impl Broker for RedisBroker {
+    async fn publish(&self, batch: &[Publication]) -> Result<(), Unconfirmed> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let Some(view) = self.shared.view() else {
+            return Err(Unconfirmed { indexes: (0..batch.len()).collect(), cause: unavailable("no ring") });
+        };
+        let shares = self.shared.shares(&view, batch);
+        let started: Vec<_> = shares
+            .into_iter()
+            .enumerate()
+            .filter(|(_, share)| !share.indexes.is_empty())
+            .map(|(owner, share)| {
+                let node = &view.nodes[owner];
+                (node, node.publisher.start(share.bytes, share.indexes.len() + 1, None), share.indexes)
+            })
+            .collect();
+        let mut indexes = Vec::new();
+        for (node, reply, share) in started {
+            let reply = match reply {
+                Some(reply) => reply.await.ok(),
+                None => None,
+            };
+            if !self.shared.is_current(node, &view, reply.as_ref()) {
+                indexes.extend(share);
+            }
+        }
+        indexes.sort_unstable();
+        match indexes.is_empty() {
+            true => Ok(()),
+            false => Err(Unconfirmed { indexes, cause: unavailable("not confirmed by the owner under this ring") }),
+        }
+    }
+
+    async fn subscribe(&self, channels: &[Channel]) -> Result<(), PortError> {
+        let waiting = self.shared.nodes.lock().want(channels);
+        acknowledged(waiting).await;
+        Ok(())
+    }
+
+    async fn unsubscribe(&self, channels: &[Channel]) -> Result<(), PortError> {
+        let waiting = self.shared.nodes.lock().drop_all(channels);
+        self.shared.inbox.forget(channels);
+        // What arrives until the acknowledgement is dropped, for it is not wanted.
+        acknowledged(waiting).await;
+        Ok(())
+    }
+}
+
+/// Waits a little. Who is not told in time, or whose connection is lost, has a gap coming.
+async fn acknowledged(waiting: Vec<oneshot::Receiver<()>>) {
+    let until = Instant::now() + ACKNOWLEDGEMENT;
+    for receiver in waiting {
+        let _ = timeout_at(until, receiver).await;
+    }
+}
+
+fn unavailable(reason: &str) -> PortError {
+    PortError::Unavailable { backend: BACKEND, reason: reason.to_owned() }
+}
+
+impl Shared {
+    fn view(&self) -> Option<Arc<View>> {
+        self.nodes.lock().view.clone()
+    }
+
+    /// Sorts a batch by owner. The epoch is asked for last: whatever changed it before then is seen.
+    fn shares(&self, view: &View, batch: &[Publication]) -> Vec<Share> {
+        let now = self.clock.monotonic();
+        let mut shares: Vec<Share> = view.nodes.iter().map(|_| Share::default()).collect();
+        for (index, message) in batch.iter().enumerate() {
+            let channel = message.channel();
+            let share = &mut shares[view.owner(channel)];
+            // A kind of message that is not known here is not confirmed either.
+            if let Publication::Location(fix) = message {
+                let words: [&[u8]; 3] = [b"PUBLISH", &self.names.channel(channel), &record::encode(fix, now)];
+                wire::command(&mut share.bytes, &words);
+                share.indexes.push(index);
+            }
+        }
+        for share in &mut shares {
+            wire::command(&mut share.bytes, &[b"GET", &self.names.epoch()]);
+        }
+        shares
+    }
+
+    /// Whether an answer to `GET ring:epoch` says that the ring in use is still the newest. An older epoch is fine:
+    /// whoever raises it reads the cache afterwards.
+    fn is_current(&self, node: &PubSubNode, view: &View, reply: Option<&Reply>) -> bool {
+        let Some(reply) = reply else {
+            self.suspicion.notify_one();
+            return false;
+        };
+        let epoch = reply.last.as_ref().and_then(|text| std::str::from_utf8(text).ok()?.parse::<u64>().ok());
+        if epoch.is_some_and(|epoch| epoch <= view.ring.epoch()) {
+            return true;
+        }
+        if epoch.is_none() {
+            node.epoch_is_absent(reply.connection);
+        }
+        self.suspicion.notify_one();
+        false
+    }
+}

@@ -1,0 +1,222 @@
+//! Keeping the ring. Each node does it by itself, without phases; the order is what counts, any other loses last
+//! values (found by search):
+//!
+//! subscribe at the new owner and wait -> raise the epoch at every earlier owner within reach -> gap (the engine reads
+//! the cache, and publishes its own users again) -> drop the old subscription.
+//!
+//! An epoch that is absent was lost with its server, and with it the fence. It is written again only after discovery
+//! was read *after* its absence was seen, and only on the connection that saw it: another restart in between breaks
+//! that connection.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ports::PortError;
+use protocol::ring::Ring;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, interval, sleep, timeout, timeout_at};
+
+use super::publisher::Reply;
+use super::view::PubSubNode;
+use super::{Shared, unavailable};
+
+/// How often each pub/sub node is probed, and discovery asked.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// Between two looks for a new ring, however often one is suspected.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How long discovery may take.
+const DISCOVERY: Duration = Duration::from_millis(500);
+/// How long the acknowledgements of new owners are waited for; who comes later tells a gap.
+const ACKNOWLEDGEMENTS: Duration = Duration::from_millis(500);
+/// How long an earlier owner that cannot be reached is tried.
+const FENCE: Duration = Duration::from_secs(120);
+/// How long connections may take at the start.
+const START: Duration = Duration::from_secs(2);
+
+/// `KEYS` epoch and document, `ARGV` the same and whether an absent one is written. Never goes down; answers the epoch.
+const RAISE: &[u8] = b"local kept = redis.call('GET', KEYS[1])
+if not kept and ARGV[3] ~= 'absent' then return false end
+if (tonumber(kept or '') or 0) >= tonumber(ARGV[1]) then return kept end
+redis.call('MSET', KEYS[1], ARGV[1], KEYS[2], ARGV[2])
+return ARGV[1]";
+
+/// Looks for a new ring until the broker ends.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let mut tick = interval(PROBE_EVERY);
+    loop {
+        tokio::select! {
+            () = shared.stop.cancelled() => return,
+            () = shared.suspicion.notified() => {}
+            _ = tick.tick() => {}
+        }
+        shared.learn().await;
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Probes every node through the way that messages go, until the broker ends.
+pub(super) async fn probe(shared: Arc<Shared>) {
+    let mut tick = interval(PROBE_EVERY);
+    let mut under_way = JoinSet::new();
+    for number in 1u64.. {
+        tokio::select! {
+            () = shared.stop.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        // Each ends by its own deadline, before the next one begins.
+        while under_way.try_join_next().is_some() {}
+        for node in shared.view().iter().flat_map(|view| &view.nodes) {
+            under_way.spawn(probe_one(shared.clone(), node.clone(), number));
+        }
+    }
+}
+
+async fn probe_one(shared: Arc<Shared>, node: Arc<PubSubNode>, number: u64) {
+    let Some(view) = shared.view() else { return };
+    let mut bytes = bytes::BytesMut::new();
+    super::wire::command(&mut bytes, &[b"PUBLISH", &shared.names.probe(), number.to_string().as_bytes()]);
+    super::wire::command(&mut bytes, &[b"GET", &shared.names.epoch()]);
+    let Some(reply) = node.publisher.start(bytes, 2, None) else { return };
+    let reply = reply.await.ok();
+    if reply.is_some() {
+        node.subscriber.expect_probe(number);
+    }
+    shared.is_current(&node, &view, reply.as_ref());
+}
+
+impl Shared {
+    /// At the start: the ring of discovery, whose nodes are told its epoch before anybody subscribes.
+    pub(super) async fn first_ring(self: &Arc<Self>) -> Result<(), PortError> {
+        let ring = self.ask_discovery().await.ok_or_else(|| unavailable("discovery has no ring document"))?;
+        // Nothing is subscribed yet: this connects, and waits for nobody.
+        self.nodes.lock().begin(ring, self);
+        let all: Vec<Arc<PubSubNode>> = self.nodes.lock().all.values().cloned().collect();
+        let until = Instant::now() + START;
+        while Instant::now() < until && !all.iter().all(|node| node.publisher.is_up()) {
+            sleep(Duration::from_millis(5)).await;
+        }
+        self.fence(all).await;
+        self.learn().await;
+        self.nodes.lock().finish();
+        Ok(())
+    }
+
+    /// Learns the newest ring, and tells it who lacks it.
+    pub(super) async fn learn(self: &Arc<Self>) {
+        let nodes: Vec<Arc<PubSubNode>> = self.nodes.lock().all.values().cloned().collect();
+        // Noted before discovery is read.
+        let absent: Vec<_> = nodes.iter().filter_map(|node| Some((node.clone(), node.absent_on()?))).collect();
+        let authority = self.ask_discovery().await;
+        let is_authority = authority.is_some();
+        let newest = match authority {
+            Some(ring) => Some(ring),
+            None => self.ask_nodes(&nodes).await,
+        };
+        let epoch = self.view().map_or(0, |view| view.ring.epoch());
+        if let Some(ring) = newest.filter(|ring| ring.epoch() > epoch) {
+            self.adopt(ring).await;
+        }
+        if is_authority {
+            for (node, connection) in absent {
+                if self.raise(&node, Some(connection)).await.is_some() {
+                    node.epoch_is_there(connection);
+                }
+            }
+        }
+        self.fence_late().await;
+    }
+
+    async fn ask_discovery(&self) -> Option<Ring> {
+        let document = timeout(DISCOVERY, self.discovery.document(&self.document)).await.ok()?.ok()?;
+        if document.version == 0 { None } else { self.read(&document.text) }
+    }
+
+    /// For who is cut off from discovery: the document lies beside the epoch.
+    async fn ask_nodes(self: &Arc<Self>, nodes: &[Arc<PubSubNode>]) -> Option<Ring> {
+        let mut asked = JoinSet::new();
+        for node in nodes {
+            let (node, name) = (node.clone(), self.names.document());
+            asked.spawn(async move { node.publisher.ask(&[b"GET", &name], None).await?.last });
+        }
+        let texts = asked.join_all().await.into_iter().flatten();
+        texts.filter_map(|text| self.read(std::str::from_utf8(&text).ok()?)).max_by_key(Ring::epoch)
+    }
+
+    fn read(&self, text: &str) -> Option<Ring> {
+        Ring::parse(text)
+            .inspect_err(|error| {
+                self.counters.poisoned.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(%error, "a ring document that is none");
+            })
+            .ok()
+    }
+
+    async fn adopt(self: &Arc<Self>, ring: Ring) {
+        let epoch = ring.epoch();
+        let (moved, waiting) = self.nodes.lock().begin(ring, self);
+        let until = Instant::now() + ACKNOWLEDGEMENTS;
+        for receiver in waiting {
+            // Who is late, or has to connect again, tells a gap of its own.
+            let _ = timeout_at(until, receiver).await;
+        }
+        let all = self.nodes.lock().all.values().cloned().collect();
+        self.fence(all).await;
+        let channels: usize = moved.iter().map(|(_, channels)| channels.len()).sum();
+        tracing::info!(epoch, channels, "adopted a ring");
+        {
+            let mut nodes = self.nodes.lock();
+            // Not what is of a node that is not there: it would be read before its subscription holds.
+            moved.iter().for_each(|(node, channels)| node.subscriber.gap(&self.inbox, channels));
+            nodes.finish();
+            nodes.sweep();
+        }
+        self.counters.rings.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Raises the epoch at all of them at once, and notes who was not reached.
+    async fn fence(self: &Arc<Self>, nodes: Vec<Arc<PubSubNode>>) {
+        let mut under_way = JoinSet::new();
+        for node in nodes {
+            let shared = self.clone();
+            under_way.spawn(async move {
+                let reached = shared.raise(&node, None).await.is_some();
+                *node.unfenced.lock() = (!reached).then(|| Instant::now() + FENCE);
+            });
+        }
+        under_way.join_all().await;
+    }
+
+    /// Those that could not be reached when the ring changed: until they are, others may publish there by the earlier
+    /// ring. Then what is elsewhere now has to be read again.
+    async fn fence_late(self: &Arc<Self>) {
+        let nodes: Vec<Arc<PubSubNode>> = self.nodes.lock().all.values().cloned().collect();
+        for node in nodes {
+            let until = *node.unfenced.lock();
+            let Some(until) = until else { continue };
+            let reached = self.raise(&node, None).await.is_some();
+            if reached || Instant::now() > until {
+                *node.unfenced.lock() = None;
+            }
+            let nodes = self.nodes.lock();
+            if reached {
+                nodes.gap_elsewhere(&node, self);
+            }
+        }
+        self.nodes.lock().sweep();
+    }
+
+    /// Raises a node's epoch to that of the ring in use. `only_on` also writes an absent one; without it absence is
+    /// noted, and is as good as raised: nobody takes it for current.
+    async fn raise(&self, node: &PubSubNode, only_on: Option<u64>) -> Option<Reply> {
+        let view = self.view()?;
+        let (epoch, text) = (view.ring.epoch().to_string(), view.ring.document().text());
+        let absent: &[u8] = if only_on.is_some() { b"absent" } else { b"" };
+        let (epoch_name, document_name) = (self.names.epoch(), self.names.document());
+        let words: [&[u8]; 8] =
+            [b"EVAL", RAISE, b"2", &epoch_name, &document_name, epoch.as_bytes(), text.as_bytes(), absent];
+        let reply = node.publisher.ask(&words, only_on).await?;
+        self.is_current(node, &view, Some(&reply));
+        Some(reply)
+    }
+}

@@ -1,0 +1,340 @@
+//! The subscriber connection to one pub/sub node. What is wanted is a set; the connection makes it so, again whenever
+//! it had to be made anew, and tells that as a gap.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use model::UserId;
+use parking_lot::Mutex;
+use ports::broker::InboxSender;
+use ports::{Channel, Clock, Publication};
+use protocol::record;
+use redis_protocol::resp2::types::RangeFrame;
+use rustc_hash::FxHashSet;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::counters::Counters;
+use super::names::Names;
+use super::wire::{Lost, command, frames};
+
+/// Channels in one SUBSCRIBE.
+const AT_ONCE: usize = 512;
+/// Messages in one batch of the inbox.
+const BATCH: usize = 1_024;
+/// How long a published probe may take to come back.
+const PROBE: Duration = Duration::from_secs(3);
+/// How long the node may say nothing while it owes an acknowledgement.
+const SILENCE: Duration = Duration::from_secs(1);
+/// How often these are looked at.
+const LOOK: Duration = Duration::from_millis(250);
+/// Between attempts to connect.
+const RETRY: Duration = Duration::from_millis(50);
+const CONNECT: Duration = Duration::from_millis(500);
+/// Changes that wait to be written.
+const QUEUE: usize = 4_096;
+
+/// What one node is to send us.
+pub(crate) struct Subscriber {
+    /// Every change of it goes with an order, sent under this lock, so that both are in one sequence. Gaps are told
+    /// under it as well: they name nothing that has just been given up.
+    wanted: Mutex<FxHashSet<Channel>>,
+    orders: mpsc::Sender<Order>,
+    connected: AtomicBool,
+    /// An order was lost.
+    overflowed: AtomicBool,
+    /// The probe that was published first of those that have not come back.
+    probe: Mutex<Option<(u64, Instant)>>,
+}
+
+struct Order {
+    channels: Vec<Channel>,
+    subscribe: bool,
+    done: oneshot::Sender<()>,
+}
+
+/// The other end, which the connection's task takes.
+pub(crate) struct Orders(mpsc::Receiver<Order>);
+
+/// What the connection's task works with.
+pub(crate) struct Surroundings {
+    pub(crate) inbox: InboxSender,
+    pub(crate) names: Names,
+    pub(crate) clock: Clock,
+    pub(crate) counters: std::sync::Arc<Counters>,
+}
+
+impl Subscriber {
+    pub(crate) fn new() -> (Subscriber, Orders) {
+        let (orders, receiver) = mpsc::channel(QUEUE);
+        let subscriber = Subscriber {
+            wanted: Mutex::default(),
+            orders,
+            connected: AtomicBool::new(false),
+            overflowed: AtomicBool::new(false),
+            probe: Mutex::default(),
+        };
+        (subscriber, Orders(receiver))
+    }
+
+    /// Wants these as well. `None`: a gap will tell when the subscriptions hold. A receiver that is dropped before it is
+    /// told makes a gap of it, too.
+    pub(crate) fn want(&self, channels: Vec<Channel>) -> Option<oneshot::Receiver<()>> {
+        let mut wanted = self.wanted.lock();
+        wanted.extend(&channels);
+        self.order(channels, true)
+    }
+
+    /// Wants these no longer; those that it did not want are no matter.
+    pub(crate) fn drop_all(&self, channels: Vec<Channel>) -> Option<oneshot::Receiver<()>> {
+        let mut wanted = self.wanted.lock();
+        for channel in &channels {
+            wanted.remove(channel);
+        }
+        self.order(channels, false)
+    }
+
+    /// Under the lock of what is wanted; a new connection begins with all of it.
+    fn order(&self, channels: Vec<Channel>, subscribe: bool) -> Option<oneshot::Receiver<()>> {
+        if !self.connected.load(Ordering::Acquire) {
+            return None;
+        }
+        let (done, receiver) = oneshot::channel();
+        match self.orders.try_send(Order { channels, subscribe, done }) {
+            Ok(()) => Some(receiver),
+            Err(_) => {
+                // A new connection is the shortest way to what is wanted.
+                self.overflowed.store(true, Ordering::Release);
+                None
+            }
+        }
+    }
+
+    /// Of the wanted ones, those that `which` picks.
+    pub(crate) fn wanted(&self, which: impl Fn(&Channel) -> bool) -> Vec<Channel> {
+        self.wanted.lock().iter().copied().filter(which).collect()
+    }
+
+    /// Tells a gap in those that are still wanted.
+    pub(crate) fn gap(&self, inbox: &InboxSender, channels: &[Channel]) {
+        let wanted = self.wanted.lock();
+        let mut still = channels.iter().copied().filter(|channel| wanted.contains(channel)).peekable();
+        if still.peek().is_some() {
+            inbox.gap(still);
+        }
+    }
+
+    /// A probe was published and taken: it has to arrive.
+    pub(crate) fn expect_probe(&self, number: u64) {
+        self.probe.lock().get_or_insert((number, Instant::now()));
+    }
+
+    fn heard_probe(&self, number: u64) {
+        let mut probe = self.probe.lock();
+        if probe.is_some_and(|(expected, _)| expected <= number) {
+            *probe = None;
+        }
+    }
+
+    /// Keeps a connection until `stop`.
+    pub(crate) async fn run(&self, address: &str, mut orders: Orders, with: Surroundings, stop: CancellationToken) {
+        loop {
+            let lost = tokio::select! {
+                () = stop.cancelled() => return,
+                lost = self.live(address, &mut orders, &with) => lost,
+            };
+            let was_connected = {
+                let _wanted = self.wanted.lock();
+                let was_connected = self.connected.swap(false, Ordering::AcqRel);
+                // Nobody may wait: what they want is in the set.
+                while orders.0.try_recv().is_ok() {}
+                was_connected
+            };
+            if was_connected {
+                with.counters.reconnects.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(node = address, reason = lost.0, "the subscriber connection is lost");
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = sleep(RETRY) => {}
+            }
+        }
+    }
+
+    /// One connection's life.
+    async fn live(&self, address: &str, orders: &mut Orders, with: &Surroundings) -> Lost {
+        let connected = timeout(CONNECT, TcpStream::connect(address)).await;
+        let Ok(Ok(stream)) = connected else { return Lost("it does not take connections") };
+        // Costs time only if it fails.
+        let _ = stream.set_nodelay(true);
+        let mut line = Line {
+            subscriber: self,
+            with,
+            stream,
+            out: BytesMut::new(),
+            read: BytesMut::with_capacity(64 * 1024),
+            owed: VecDeque::new(),
+            heard: Instant::now(),
+        };
+        *self.probe.lock() = None;
+        line.hello();
+        let mut look = interval(LOOK);
+        loop {
+            if let Err(lost) = line.step(orders, &mut look).await {
+                return lost;
+            }
+        }
+    }
+}
+
+struct Line<'a> {
+    subscriber: &'a Subscriber,
+    with: &'a Surroundings,
+    stream: TcpStream,
+    out: BytesMut,
+    read: BytesMut,
+    /// Acknowledgements that a PONG will stand for, in the order of the PINGs.
+    owed: VecDeque<Owed>,
+    heard: Instant,
+}
+
+struct Owed {
+    channels: Vec<Channel>,
+    /// Whom to tell; nobody is told by a gap.
+    done: Option<oneshot::Sender<()>>,
+    subscribe: bool,
+}
+
+impl Line<'_> {
+    /// The probe's channel, then all that is wanted.
+    fn hello(&mut self) {
+        command(&mut self.out, &[b"CLIENT", b"SETNAME", &self.with.names.client()]);
+        command(&mut self.out, &[b"SUBSCRIBE", &self.with.names.probe()]);
+        let wanted = self.subscriber.wanted.lock();
+        let channels: Vec<Channel> = wanted.iter().copied().collect();
+        self.subscriber.connected.store(true, Ordering::Release);
+        drop(wanted);
+        self.change(Owed { channels, done: None, subscribe: true });
+    }
+
+    /// Writes the change and, after it, a PING: its PONG says that all before it has been done.
+    fn change(&mut self, owed: Owed) {
+        let verb: &[u8] = if owed.subscribe { b"SUBSCRIBE" } else { b"UNSUBSCRIBE" };
+        for channels in owed.channels.chunks(AT_ONCE) {
+            let names: Vec<Vec<u8>> = channels.iter().map(|channel| self.with.names.channel(*channel)).collect();
+            let words: Vec<&[u8]> = std::iter::once(verb).chain(names.iter().map(Vec::as_slice)).collect();
+            command(&mut self.out, &words);
+        }
+        command(&mut self.out, &[b"PING"]);
+        if self.owed.is_empty() {
+            self.heard = Instant::now();
+        }
+        self.owed.push_back(owed);
+    }
+
+    async fn step(&mut self, orders: &mut Orders, look: &mut tokio::time::Interval) -> Result<(), Lost> {
+        let (mut reader, mut writer) = self.stream.split();
+        tokio::select! {
+            read = reader.read_buf(&mut self.read) => match read? {
+                0 => return Err(Lost("it closed the connection")),
+                _ => self.received()?,
+            },
+            written = writer.write_buf(&mut self.out), if !self.out.is_empty() => drop(written?),
+            Some(Order { channels, subscribe, done }) = orders.0.recv() => {
+                self.change(Owed { channels, done: Some(done), subscribe });
+            }
+            _ = look.tick() => self.look()?,
+        }
+        Ok(())
+    }
+
+    fn look(&self) -> Result<(), Lost> {
+        if self.subscriber.overflowed.swap(false, Ordering::AcqRel) {
+            return Err(Lost("too many changes wait"));
+        }
+        if !self.owed.is_empty() && self.heard.elapsed() > SILENCE {
+            return Err(Lost("no acknowledgement in time"));
+        }
+        let probe = *self.subscriber.probe.lock();
+        match probe.is_some_and(|(_, published)| published.elapsed() > PROBE) {
+            true => Err(Lost("a probe did not come back")),
+            false => Ok(()),
+        }
+    }
+
+    fn received(&mut self) -> Result<(), Lost> {
+        self.heard = Instant::now();
+        let mut read = std::mem::take(&mut self.read);
+        let mut batch = Vec::new();
+        let mut refused = false;
+        let outcome = frames(&mut read, |bytes, frame| match frame {
+            RangeFrame::Array(parts) => match parts[..] {
+                [RangeFrame::BulkString(kind), RangeFrame::BulkString(name), RangeFrame::BulkString(payload)]
+                    if &bytes[kind.0..kind.1] == b"message" =>
+                {
+                    batch.extend(self.message(&bytes[name.0..name.1], &bytes[payload.0..payload.1]));
+                    if batch.len() == BATCH {
+                        self.deliver(std::mem::take(&mut batch));
+                    }
+                }
+                // What arrived before an acknowledgement goes in before it.
+                [RangeFrame::BulkString(kind), RangeFrame::BulkString(_)] if &bytes[kind.0..kind.1] == b"pong" => {
+                    self.deliver(std::mem::take(&mut batch));
+                    self.acknowledged();
+                }
+                _ => {}
+            },
+            RangeFrame::Error(_) => refused = true,
+            _ => {}
+        });
+        self.deliver(batch);
+        self.read = read;
+        if refused { Err(Lost("it refused a command")) } else { outcome }
+    }
+
+    /// What a message says; a probe is noted, poison is counted, and both are nothing.
+    fn message(&self, name: &[u8], payload: &[u8]) -> Option<Publication> {
+        let Some(user) = self.with.names.user(name) else {
+            let number = std::str::from_utf8(payload).ok().and_then(|text| text.parse().ok());
+            match number {
+                Some(number) if name == self.with.names.probe() => self.subscriber.heard_probe(number),
+                _ => self.poison(),
+            }
+            return None;
+        };
+        let fix = record::decode(payload, self.with.clock.monotonic()).ok().filter(|fix| fix.user == UserId(user));
+        if fix.is_none() {
+            self.poison();
+        }
+        fix.map(Publication::Location)
+    }
+
+    fn poison(&self) {
+        self.with.counters.poisoned.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn deliver(&self, mut batch: Vec<Publication>) {
+        if batch.is_empty() {
+            return;
+        }
+        // Under the lock: what finds no room becomes a gap, which names only what is wanted.
+        let wanted = self.subscriber.wanted.lock();
+        batch.retain(|message| wanted.contains(&message.channel()));
+        if !batch.is_empty() {
+            self.with.inbox.deliver(batch);
+        }
+    }
+
+    fn acknowledged(&mut self) {
+        let Some(owed) = self.owed.pop_front() else { return };
+        let told = owed.done.is_some_and(|done| done.send(()).is_ok());
+        if owed.subscribe && !told {
+            self.subscriber.gap(&self.with.inbox, &owed.channels);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The ring in use, and the connections to everybody on it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use ports::Channel;
+use protocol::ring::{Ring, slot};
+use rustc_hash::FxHashSet;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use super::names::plain;
+use super::publisher::Publisher;
+use super::subscriber::{Subscriber, Surroundings};
+
+/// A ring with the connections of its nodes, in the ring's order.
+pub(crate) struct View {
+    pub(crate) ring: Ring,
+    pub(crate) nodes: Vec<Arc<PubSubNode>>,
+}
+
+impl View {
+    pub(crate) fn owner(&self, channel: Channel) -> usize {
+        self.ring.owner(slot(&plain(channel)))
+    }
+
+    fn owned_by(&self, channel: Channel, node: &Arc<PubSubNode>) -> bool {
+        Arc::ptr_eq(&self.nodes[self.owner(channel)], node)
+    }
+}
+
+/// One pub/sub node.
+pub(crate) struct PubSubNode {
+    pub(crate) address: String,
+    pub(crate) publisher: Publisher,
+    pub(crate) subscriber: Subscriber,
+    /// The connection on which its epoch was found absent; 0 if it was not.
+    absent: AtomicU64,
+    /// The rings whose channels were moved away, and not yet fenced here: until when that is tried.
+    pub(crate) unfenced: Mutex<Option<Instant>>,
+    stop: CancellationToken,
+}
+
+impl PubSubNode {
+    pub(crate) fn epoch_is_absent(&self, connection: u64) {
+        self.absent.store(connection, Ordering::Release);
+    }
+
+    /// The connection on which the epoch was found absent.
+    pub(crate) fn absent_on(&self) -> Option<u64> {
+        Some(self.absent.load(Ordering::Acquire)).filter(|connection| *connection != 0)
+    }
+
+    /// It has been told.
+    pub(crate) fn epoch_is_there(&self, connection: u64) {
+        // Of a later connection it may have been found absent meanwhile.
+        let _ = self.absent.compare_exchange(connection, 0, Ordering::AcqRel, Ordering::Acquire);
+    }
+}
+
+/// Channels that moved, with who owns them now.
+pub(crate) type Moved = Vec<(Arc<PubSubNode>, Vec<Channel>)>;
+
+/// What waits for acknowledgements.
+pub(crate) type Waiting = Vec<oneshot::Receiver<()>>;
+
+/// All of it, under one lock that is held for no I/O.
+#[derive(Default)]
+pub(crate) struct Nodes {
+    pub(crate) view: Option<Arc<View>>,
+    /// Everybody with connections, by address: the ring's nodes and those that have left it lately.
+    pub(crate) all: BTreeMap<String, Arc<PubSubNode>>,
+    /// Channels may be wanted of earlier owners as well.
+    moving: bool,
+}
+
+impl Nodes {
+    /// Wants these of their owners.
+    pub(crate) fn want(&self, channels: &[Channel]) -> Waiting {
+        let Some(view) = &self.view else { return Vec::new() };
+        let mut shares: Vec<Vec<Channel>> = vec![Vec::new(); view.nodes.len()];
+        let fresh: FxHashSet<Channel> = channels.iter().copied().collect();
+        fresh.into_iter().for_each(|channel| shares[view.owner(channel)].push(channel));
+        let shares = view.nodes.iter().zip(shares).filter(|(_, share)| !share.is_empty());
+        shares.filter_map(|(node, share)| node.subscriber.want(share)).collect()
+    }
+
+    /// Wants these of nobody.
+    pub(crate) fn drop_all(&self, channels: &[Channel]) -> Waiting {
+        let Some(view) = &self.view else { return Vec::new() };
+        if self.moving {
+            return self.all.values().filter_map(|node| node.subscriber.drop_all(channels.to_vec())).collect();
+        }
+        let mut shares: Vec<Vec<Channel>> = vec![Vec::new(); view.nodes.len()];
+        channels.iter().for_each(|channel| shares[view.owner(*channel)].push(*channel));
+        let shares = view.nodes.iter().zip(shares).filter(|(_, share)| !share.is_empty());
+        shares.filter_map(|(node, share)| node.subscriber.drop_all(share)).collect()
+    }
+
+    /// From now on publications, and new subscriptions, go by this ring. What is wanted of earlier owners is wanted of
+    /// the new ones as well. Returns what has moved.
+    pub(crate) fn begin(&mut self, ring: Ring, shared: &Arc<Shared>) -> (Moved, Waiting) {
+        let nodes = ring.nodes().iter().map(|node| self.node(&node.address, shared)).collect();
+        for retired in &ring.document().retired {
+            self.node(&retired.address, shared);
+        }
+        let view = Arc::new(View { ring, nodes });
+        let mut moved: Moved = view.nodes.iter().map(|node| (node.clone(), Vec::new())).collect();
+        for node in self.all.values() {
+            for channel in node.subscriber.wanted(|channel| !view.owned_by(*channel, node)) {
+                moved[view.owner(channel)].1.push(channel);
+            }
+        }
+        moved.retain(|(_, channels)| !channels.is_empty());
+        let waiting = moved.iter().filter_map(|(node, channels)| node.subscriber.want(channels.clone())).collect();
+        self.view = Some(view);
+        self.moving = true;
+        (moved, waiting)
+    }
+
+    /// Earlier owners are asked for nothing any more.
+    pub(crate) fn finish(&mut self) {
+        let Some(view) = &self.view else { return };
+        for node in self.all.values() {
+            let gone = node.subscriber.wanted(|channel| !view.owned_by(*channel, node));
+            if !gone.is_empty() {
+                // What arrives until then is not wanted, and is dropped.
+                drop(node.subscriber.drop_all(gone));
+            }
+        }
+        self.moving = false;
+    }
+
+    /// Ends the connections to who is not on the ring and has nothing to be told any more.
+    pub(crate) fn sweep(&mut self) {
+        let Some(view) = &self.view else { return };
+        self.all.retain(|address, node| {
+            let stays = view.nodes.iter().any(|other| other.address == *address) || node.unfenced.lock().is_some();
+            if !stays {
+                node.stop.cancel();
+            }
+            stays
+        });
+    }
+
+    /// Tells a gap in everything that is wanted and not this node's by the ring: until now others may have published
+    /// it there.
+    pub(crate) fn gap_elsewhere(&self, fenced: &Arc<PubSubNode>, shared: &Shared) {
+        for node in self.all.values().filter(|node| !Arc::ptr_eq(node, fenced)) {
+            node.subscriber.gap(&shared.inbox, &node.subscriber.wanted(|_| true));
+        }
+    }
+
+    /// The connections to an address, which begin when it is new.
+    fn node(&mut self, address: &str, shared: &Arc<Shared>) -> Arc<PubSubNode> {
+        if let Some(node) = self.all.get(address) {
+            return node.clone();
+        }
+        let (publisher, calls) = Publisher::new();
+        let (subscriber, orders) = Subscriber::new();
+        let stop = shared.stop.child_token();
+        let node = Arc::new(PubSubNode {
+            address: address.to_owned(),
+            publisher,
+            subscriber,
+            absent: AtomicU64::new(0),
+            unfenced: Mutex::new(None),
+            stop: stop.clone(),
+        });
+        let with = Surroundings {
+            inbox: shared.inbox.clone(),
+            names: shared.names.clone(),
+            clock: shared.clock,
+            counters: shared.counters.clone(),
+        };
+        let (one, other, until) = (node.clone(), node.clone(), stop.clone());
+        shared.tasks.spawn(async move { one.publisher.run(&one.address, calls, until).await });
+        shared.tasks.spawn(async move { other.subscriber.run(&other.address, orders, with, stop).await });
+        self.all.insert(address.to_owned(), node.clone());
+        node
+    }
+}

@@ -1,0 +1,6 @@
+//! The broker keeps its contract on two pub/sub servers, and loses no last value when these change or fail.
+
+mod conformance;
+mod faults;
+mod rings;
+mod world;

@@ -1,0 +1,88 @@
+//! The ring changes while positions are published: when all is quiet, everybody holds everybody's last value.
+
+use std::time::Duration;
+
+use model::UserId;
+use ports::Broker;
+use ports::conformance::fresh_user;
+use rand::prelude::*;
+use servers::redis::RedisServer;
+
+use crate::world::{Known, World, channels, publish, ring_node, until_epoch};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_last_value_is_lost_while_nodes_come_and_go() {
+    let servers = [RedisServer::start(), RedisServer::start(), RedisServer::start()];
+    let world = World::on(&[&servers[0], &servers[1]]).await;
+    let (one, mut one_inbox) = world.attach(64).await;
+    let (other, mut other_inbox) = world.attach(64).await;
+    let users: Vec<UserId> = (0..300).map(|_| fresh_user()).collect();
+    for broker in [&one, &other] {
+        broker.subscribe(&channels(&users)).await.expect("subscribed");
+    }
+    let (mut one_knows, mut other_knows) = (Known::default(), Known::default());
+    let seed = rand::random();
+    println!("seed {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    for round in 1..=12u64 {
+        let (version, ring) = world.ring().await;
+        let here = ring.nodes.iter().any(|node| node.name == "pubsub-2");
+        let next = if here { ring.remove("pubsub-2") } else { ring.add(ring_node(2, &servers[2])) }.expect("a ring");
+        let values = [round * 10, round * 10 + 1];
+        let publishing = async {
+            for ts in values {
+                let half: Vec<(UserId, u64)> = users[..150].iter().map(|user| (*user, ts)).collect();
+                let rest: Vec<(UserId, u64)> = users[150..].iter().map(|user| (*user, ts)).collect();
+                tokio::join!(publish(&world, &one, &half), publish(&world, &other, &rest));
+                tokio::time::sleep(Duration::from_millis(random.random_range(0..30))).await;
+            }
+        };
+        tokio::join!(publishing, world.set(version, &next));
+        tokio::join!(until_epoch(&one, next.epoch), until_epoch(&other, next.epoch));
+        tokio::join!(
+            one_knows.until(&world, &mut one_inbox, &users, values[1], PATIENCE),
+            other_knows.until(&world, &mut other_inbox, &users, values[1], PATIENCE),
+        );
+    }
+    // And live again, without a gap.
+    let last: Vec<(UserId, u64)> = users.iter().map(|user| (*user, 1_000)).collect();
+    publish(&world, &one, &last).await;
+    other_knows.until(&world, &mut other_inbox, &users, 1_000, PATIENCE).await;
+}
+
+/// One learns of the change from discovery, the other only from the pub/sub nodes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_cut_off_from_discovery_learns_the_ring_from_the_nodes() {
+    let servers = [RedisServer::start(), RedisServer::start()];
+    let world = World::on(&[&servers[0]]).await;
+    let elsewhere = World { prefix: world.prefix.clone(), ..World::on(&[&servers[0]]).await };
+    let (one, _inbox) = world.attach(64).await;
+    let (cut_off, mut inbox) = elsewhere.attach(64).await;
+    elsewhere.discovery.set_health(ports::embedded::Health::Frozen);
+    let users: Vec<UserId> = (0..100).map(|_| fresh_user()).collect();
+    cut_off.subscribe(&channels(&users)).await.expect("subscribed");
+    let (version, ring) = world.ring().await;
+    world.set(version, &ring.add(ring_node(1, &servers[1])).expect("a ring")).await;
+    until_epoch(&one, 2).await;
+    until_epoch(&cut_off, 2).await;
+    publish(&world, &one, &users.iter().map(|user| (*user, 7)).collect::<Vec<_>>()).await;
+    Known::default().until(&world, &mut inbox, &users, 7, PATIENCE).await;
+}
+
+/// The node that is removed cannot be reached: its channels are read again from the cache.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_node_is_replaced_and_nothing_is_lost() {
+    let servers = [RedisServer::start(), RedisServer::start(), RedisServer::start()];
+    let world = World::on(&[&servers[0], &servers[1]]).await;
+    let (one, _inbox) = world.attach(64).await;
+    let (other, mut inbox) = world.attach(64).await;
+    let users: Vec<UserId> = (0..200).map(|_| fresh_user()).collect();
+    other.subscribe(&channels(&users)).await.expect("subscribed");
+    servers[1].freeze();
+    let (version, ring) = world.ring().await;
+    world.set(version, &ring.replace("pubsub-1", &servers[2].address()).expect("a ring")).await;
+    publish(&world, &one, &users.iter().map(|user| (*user, 5)).collect::<Vec<_>>()).await;
+    Known::default().until(&world, &mut inbox, &users, 5, PATIENCE).await;
+}
