@@ -23,6 +23,7 @@ mod index;
 mod row;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -161,6 +162,11 @@ impl CassandraHistory {
                 _ => return Ok(points),
             }
         }
+    }
+
+    /// The days that points may be of: those that are kept, and those that a device may be ahead.
+    pub(crate) fn days(&self) -> RangeInclusive<u64> {
+        self.oldest_day()..=self.session.clock().wall().after(AHEAD).day()
     }
 
     /// The first day that is kept.
