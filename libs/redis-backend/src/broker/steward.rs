@@ -18,13 +18,13 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep, timeout, timeout_at};
 
 use super::publisher::Reply;
-use super::view::PubSubNode;
+use super::view::{PubSubNode, Unfenced, View};
 use super::{Shared, unavailable};
 
 /// How often each pub/sub node is probed, and discovery asked.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
-/// Between two looks for a new ring, however often one is suspected.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// After a look for a suspected ring: a node that is down makes every publication suspicious, and discovery is to live.
+const REST: Duration = Duration::from_millis(100);
 /// How long discovery may take.
 const DISCOVERY: Duration = Duration::from_millis(500);
 /// How long the acknowledgements of new owners are waited for; who comes later tells a gap.
@@ -47,11 +47,12 @@ pub(super) async fn run(shared: Arc<Shared>) {
     loop {
         tokio::select! {
             () = shared.stop.cancelled() => return,
-            () = shared.suspicion.notified() => {}
-            _ = tick.tick() => {}
+            () = shared.suspicion.notified() => {
+                shared.learn().await;
+                sleep(REST).await;
+            }
+            _ = tick.tick() => shared.learn().await,
         }
-        shared.learn().await;
-        sleep(LOOK_EVERY).await;
     }
 }
 
@@ -90,13 +91,13 @@ impl Shared {
     pub(super) async fn first_ring(self: &Arc<Self>) -> Result<(), PortError> {
         let ring = self.ask_discovery().await.ok_or_else(|| unavailable("discovery has no ring document"))?;
         // Nothing is subscribed yet: this connects, and waits for nobody.
-        self.nodes.lock().begin(ring, self);
+        drop(self.nodes.lock().begin(ring, self));
         let all: Vec<Arc<PubSubNode>> = self.nodes.lock().all.values().cloned().collect();
         let until = Instant::now() + START;
         while Instant::now() < until && !all.iter().all(|node| node.publisher.is_up()) {
             sleep(Duration::from_millis(5)).await;
         }
-        self.fence(all).await;
+        self.fence(all, None).await;
         self.learn().await;
         self.nodes.lock().finish();
         Ok(())
@@ -154,53 +155,53 @@ impl Shared {
 
     async fn adopt(self: &Arc<Self>, ring: Ring) {
         let epoch = ring.epoch();
-        let (moved, waiting) = self.nodes.lock().begin(ring, self);
-        let until = Instant::now() + ACKNOWLEDGEMENTS;
+        let before = self.view();
+        let waiting = self.nodes.lock().begin(ring, self);
+        let (channels, until) = (waiting.len(), Instant::now() + ACKNOWLEDGEMENTS);
         for receiver in waiting {
-            // Who is late, or has to connect again, tells a gap of its own.
+            // Who is late, or has to connect again, tells another gap.
             let _ = timeout_at(until, receiver).await;
         }
         let all = self.nodes.lock().all.values().cloned().collect();
-        self.fence(all).await;
-        let channels: usize = moved.iter().map(|(_, channels)| channels.len()).sum();
-        tracing::info!(epoch, channels, "adopted a ring");
+        self.fence(all, before.as_ref()).await;
         {
             let mut nodes = self.nodes.lock();
-            // Not what is of a node that is not there: it would be read before its subscription holds.
-            moved.iter().for_each(|(node, channels)| node.subscriber.gap(&self.inbox, channels));
+            nodes.gap_in_moved(before.as_deref(), None, &self.inbox);
             nodes.finish();
             nodes.sweep();
         }
+        tracing::info!(epoch, new_owners = channels, "adopted a ring");
         self.counters.rings.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Raises the epoch at all of them at once, and notes who was not reached.
-    async fn fence(self: &Arc<Self>, nodes: Vec<Arc<PubSubNode>>) {
+    async fn fence(self: &Arc<Self>, nodes: Vec<Arc<PubSubNode>>, before: Option<&Arc<View>>) {
         let mut under_way = JoinSet::new();
         for node in nodes {
-            let shared = self.clone();
+            let (shared, before) = (self.clone(), before.cloned());
             under_way.spawn(async move {
                 let reached = shared.raise(&node, None).await.is_some();
-                *node.unfenced.lock() = (!reached).then(|| Instant::now() + FENCE);
+                let mut unfenced = node.unfenced.lock();
+                // What an earlier change owes it is of another ring.
+                let before = if unfenced.is_some() { None } else { before };
+                *unfenced = (!reached).then(|| Unfenced { until: Instant::now() + FENCE, before });
             });
         }
         under_way.join_all().await;
     }
 
     /// Those that could not be reached when the ring changed: until they are, others may publish there by the earlier
-    /// ring. Then what is elsewhere now has to be read again.
+    /// ring. Then what was theirs and is elsewhere now has to be read again.
     async fn fence_late(self: &Arc<Self>) {
         let nodes: Vec<Arc<PubSubNode>> = self.nodes.lock().all.values().cloned().collect();
         for node in nodes {
-            let until = *node.unfenced.lock();
-            let Some(until) = until else { continue };
-            let reached = self.raise(&node, None).await.is_some();
-            if reached || Instant::now() > until {
-                *node.unfenced.lock() = None;
+            if node.unfenced.lock().is_none() {
+                continue;
             }
-            let nodes = self.nodes.lock();
-            if reached {
-                nodes.gap_elsewhere(&node, self);
+            let reached = self.raise(&node, None).await.is_some();
+            let owed = node.unfenced.lock().take_if(|owed| reached || Instant::now() > owed.until);
+            if reached && let Some(owed) = owed {
+                self.nodes.lock().gap_in_moved(owed.before.as_deref(), Some(&node), &self.inbox);
             }
         }
         self.nodes.lock().sweep();

@@ -120,12 +120,12 @@ impl Subscriber {
         self.wanted.lock().iter().copied().filter(which).collect()
     }
 
-    /// Tells a gap in those that are still wanted.
-    pub(crate) fn gap(&self, inbox: &InboxSender, channels: &[Channel]) {
+    /// Tells a gap in those of the wanted ones that `which` picks.
+    pub(crate) fn gap(&self, inbox: &InboxSender, which: impl Fn(&Channel) -> bool) {
         let wanted = self.wanted.lock();
-        let mut still = channels.iter().copied().filter(|channel| wanted.contains(channel)).peekable();
-        if still.peek().is_some() {
-            inbox.gap(still);
+        let mut picked = wanted.iter().copied().filter(which).peekable();
+        if picked.peek().is_some() {
+            inbox.gap(picked);
         }
     }
 
@@ -334,7 +334,8 @@ impl Line<'_> {
         let Some(owed) = self.owed.pop_front() else { return };
         let told = owed.done.is_some_and(|done| done.send(()).is_ok());
         if owed.subscribe && !told {
-            self.subscriber.gap(&self.with.inbox, &owed.channels);
+            let late: FxHashSet<Channel> = owed.channels.into_iter().collect();
+            self.subscriber.gap(&self.with.inbox, |channel| late.contains(channel));
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use ports::Channel;
+use ports::broker::InboxSender;
 use protocol::ring::{Ring, slot};
 use rustc_hash::FxHashSet;
 use tokio::sync::oneshot;
@@ -28,7 +29,7 @@ impl View {
         self.ring.owner(slot(&plain(channel)))
     }
 
-    fn owned_by(&self, channel: Channel, node: &Arc<PubSubNode>) -> bool {
+    pub(crate) fn owned_by(&self, channel: Channel, node: &Arc<PubSubNode>) -> bool {
         Arc::ptr_eq(&self.nodes[self.owner(channel)], node)
     }
 }
@@ -40,9 +41,17 @@ pub(crate) struct PubSubNode {
     pub(crate) subscriber: Subscriber,
     /// The connection on which its epoch was found absent; 0 if it was not.
     absent: AtomicU64,
-    /// The rings whose channels were moved away, and not yet fenced here: until when that is tried.
-    pub(crate) unfenced: Mutex<Option<Instant>>,
+    /// It was not reached when the ring changed.
+    pub(crate) unfenced: Mutex<Option<Unfenced>>,
     stop: CancellationToken,
+}
+
+/// An earlier owner that may still take messages for current.
+pub(crate) struct Unfenced {
+    /// How long it is tried.
+    pub(crate) until: Instant,
+    /// By which ring it was an owner; `None` when that may have been several.
+    pub(crate) before: Option<Arc<View>>,
 }
 
 impl PubSubNode {
@@ -61,9 +70,6 @@ impl PubSubNode {
         let _ = self.absent.compare_exchange(connection, 0, Ordering::AcqRel, Ordering::Acquire);
     }
 }
-
-/// Channels that moved, with who owns them now.
-pub(crate) type Moved = Vec<(Arc<PubSubNode>, Vec<Channel>)>;
 
 /// What waits for acknowledgements.
 pub(crate) type Waiting = Vec<oneshot::Receiver<()>>;
@@ -102,24 +108,24 @@ impl Nodes {
     }
 
     /// From now on publications, and new subscriptions, go by this ring. What is wanted of earlier owners is wanted of
-    /// the new ones as well. Returns what has moved.
-    pub(crate) fn begin(&mut self, ring: Ring, shared: &Arc<Shared>) -> (Moved, Waiting) {
+    /// the new ones as well.
+    pub(crate) fn begin(&mut self, ring: Ring, shared: &Arc<Shared>) -> Waiting {
         let nodes = ring.nodes().iter().map(|node| self.node(&node.address, shared)).collect();
         for retired in &ring.document().retired {
             self.node(&retired.address, shared);
         }
         let view = Arc::new(View { ring, nodes });
-        let mut moved: Moved = view.nodes.iter().map(|node| (node.clone(), Vec::new())).collect();
+        let mut moved = vec![Vec::new(); view.nodes.len()];
         for node in self.all.values() {
             for channel in node.subscriber.wanted(|channel| !view.owned_by(*channel, node)) {
-                moved[view.owner(channel)].1.push(channel);
+                moved[view.owner(channel)].push(channel);
             }
         }
-        moved.retain(|(_, channels)| !channels.is_empty());
-        let waiting = moved.iter().filter_map(|(node, channels)| node.subscriber.want(channels.clone())).collect();
+        let moved = view.nodes.iter().zip(moved).filter(|(_, channels)| !channels.is_empty());
+        let waiting = moved.filter_map(|(node, channels)| node.subscriber.want(channels)).collect();
         self.view = Some(view);
         self.moving = true;
-        (moved, waiting)
+        waiting
     }
 
     /// Earlier owners are asked for nothing any more.
@@ -147,11 +153,16 @@ impl Nodes {
         });
     }
 
-    /// Tells a gap in everything that is wanted and not this node's by the ring: until now others may have published
-    /// it there.
-    pub(crate) fn gap_elsewhere(&self, fenced: &Arc<PubSubNode>, shared: &Shared) {
-        for node in self.all.values().filter(|node| !Arc::ptr_eq(node, fenced)) {
-            node.subscriber.gap(&shared.inbox, &node.subscriber.wanted(|_| true));
+    /// Tells a gap in what is wanted of another node than of its owner by an earlier ring, also in what was subscribed
+    /// since that ring. With `fenced` only in what was that node's; without an earlier ring in all that is not.
+    pub(crate) fn gap_in_moved(&self, before: Option<&View>, fenced: Option<&Arc<PubSubNode>>, inbox: &InboxSender) {
+        for node in self.view.iter().flat_map(|view| &view.nodes) {
+            let moved = |channel: &Channel| match (before, fenced) {
+                (Some(before), Some(fenced)) => before.owned_by(*channel, fenced) && !Arc::ptr_eq(fenced, node),
+                (Some(before), None) => !before.owned_by(*channel, node),
+                (None, fenced) => fenced.is_none_or(|fenced| !Arc::ptr_eq(fenced, node)),
+            };
+            node.subscriber.gap(inbox, moved);
         }
     }
 
