@@ -86,3 +86,31 @@ async fn a_dead_node_is_replaced_and_nothing_is_lost() {
     publish(&world, &one, &users.iter().map(|user| (*user, 5)).collect::<Vec<_>>()).await;
     Known::default().until(&world, &mut inbox, &users, 5, PATIENCE).await;
 }
+
+/// The earlier owner lives on and would take what is published by the earlier ring.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_publishes_by_an_earlier_ring_is_told() {
+    let servers = [RedisServer::start(), RedisServer::start()];
+    let world = World::on(&[&servers[0]]).await;
+    let elsewhere =
+        World { prefix: world.prefix.clone(), cache: world.cache.clone(), ..World::on(&[&servers[0]]).await };
+    let (subscriber, mut inbox) = world.attach(64).await;
+    let (cut_off, _inbox) = elsewhere.attach(64).await;
+    elsewhere.discovery.set_health(ports::embedded::Health::Frozen);
+    let users: Vec<UserId> = (0..100).map(|_| fresh_user()).collect();
+    subscriber.subscribe(&channels(&users)).await.expect("subscribed");
+    let mut known = Known::default();
+    for round in 1..=6 {
+        let (version, ring) = world.ring().await;
+        let other = &servers[round as usize % 2];
+        let next = ring.replace("pubsub-0", &other.address()).expect("a ring");
+        world.set(version, &next).await;
+        until_epoch(&subscriber, next.epoch).await;
+        // Before, while and after the epoch is raised.
+        for step in 0..8 {
+            let ts = round * 10 + step;
+            publish(&elsewhere, &cut_off, &users.iter().map(|user| (*user, ts)).collect::<Vec<_>>()).await;
+            known.until(&world, &mut inbox, &users, ts, PATIENCE).await;
+        }
+    }
+}
