@@ -6,7 +6,7 @@ use ports::PortError;
 use scylla::client::session::Session;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::{Consistency, Statement};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::error::{cannot_use, damaged, failed, refused, unavailable};
 use crate::options::{CassandraOptions, Replication};
@@ -42,8 +42,8 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(90);
 
 const LOCK_POLL: Duration = Duration::from_millis(200);
 
-/// How long a table is waited for that is listed and cannot be used yet.
-const TABLE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long it is waited for what is listed and cannot be used yet.
+const PREPARE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Brings a keyspace to the newest schema.
 ///
@@ -77,14 +77,7 @@ impl Migrator {
     pub async fn run(&self) -> Result<Migrated, PortError> {
         self.options.check()?;
         let session = open(&self.options, None).await?;
-        let created_keyspace = self.ensure_keyspace(&session).await?;
-        session.use_keyspace(&self.options.keyspace, false).await.map_err(|error| cannot_use(&error))?;
-        for (table, cql) in [("schema_versions", LEDGER), ("schema_lock", LOCK)] {
-            if !self.has_table(&session, table).await? {
-                run(&session, cql, ()).await?;
-            }
-            until_usable(&session, table).await?;
-        }
+        let created_keyspace = self.prepare(&session).await?;
         let owner = rand::random();
         lock(&session, owner).await?;
         let outcome = apply_missing(&session, owner).await;
@@ -94,6 +87,31 @@ impl Migrator {
         let _ = released.await;
         let applied = outcome?;
         Ok(Migrated { created_keyspace, present: MIGRATIONS.len() - applied.len(), applied })
+    }
+
+    /// Makes what the lock needs, and says whether that began with the keyspace. What another run is making at this
+    /// moment is listed before it can be used; until then the server refuses it, or fails.
+    async fn prepare(&self, session: &Session) -> Result<bool, PortError> {
+        let (mut created, start) = (false, Instant::now());
+        loop {
+            created |= self.ensure_keyspace(session).await?;
+            match self.ensure_tables(session).await {
+                Err(_) if start.elapsed() < PREPARE_PATIENCE => sleep(LOCK_POLL).await,
+                outcome => return outcome.map(|()| created),
+            }
+        }
+    }
+
+    async fn ensure_tables(&self, session: &Session) -> Result<(), PortError> {
+        session.use_keyspace(&self.options.keyspace, false).await.map_err(|error| cannot_use(&error))?;
+        for (table, cql) in [("schema_versions", LEDGER), ("schema_lock", LOCK)] {
+            if !self.has_table(session, table).await? {
+                run(session, cql, ()).await?;
+            }
+            session.await_schema_agreement().await.map_err(unavailable)?;
+            run(session, &format!("SELECT * FROM {table} LIMIT 1"), ()).await?;
+        }
+        Ok(())
     }
 
     async fn ensure_keyspace(&self, session: &Session) -> Result<bool, PortError> {
@@ -177,18 +195,6 @@ async fn keep_lock(session: &Session, owner: i64) -> Result<(), PortError> {
         return Ok(());
     }
     Err(unavailable("the schema's lock was lost to another migration"))
-}
-
-/// A table that another run is making is listed before it can be used.
-async fn until_usable(session: &Session, table: &str) -> Result<(), PortError> {
-    let mut waited = Duration::ZERO;
-    loop {
-        match run(session, &format!("SELECT * FROM {table} LIMIT 1"), ()).await {
-            Err(PortError::Refused { .. }) if waited < TABLE_PATIENCE => sleep(LOCK_POLL).await,
-            outcome => return outcome,
-        }
-        waited += LOCK_POLL;
-    }
 }
 
 async fn run(session: &Session, cql: &str, values: impl SerializeRow) -> Result<(), PortError> {

@@ -17,18 +17,27 @@ const STEP: usize = 1_000;
 
 impl CassandraHistory {
     /// Every day within the retention gets its tombstone, whether there are points of it or not: a spool may still
-    /// bring some.
+    /// bring some. One that looked before this wrote down who is forgotten is stopped by these, one that comes when
+    /// they are collected by what it finds written down.
     pub(super) async fn forget_all(&self, user: UserId) -> Result<(), PortError> {
         let today = self.session.clock().wall().day();
         let mut days: BTreeSet<u64> = (self.oldest_day()..=today + 1).collect();
         days.extend(self.index.days_of(user, 0, u64::MAX).await?);
         // Above what a machine wrote before this call whose clock is ahead.
         let at = write_time(self.session.clock()) + CLOCK_ERROR.as_micros() as i64;
+        let kept = self.seconds_kept();
+        self.session.run(&self.set_forgotten, (varint(user), at, at, kept)).await?;
         let deletes = days.into_iter().map(|of| Ok(self.session.run(&self.delete, (at, varint(user), day(of)))));
         stream::iter(deletes).try_buffer_unordered(ABREAST).try_collect::<()>().await?;
         // Until a machine whose clock is behind writes above it.
         sleep(2 * CLOCK_ERROR).await;
         Ok(())
+    }
+
+    /// A user, and up to which timestamp they were forgotten; the least there is for who was not.
+    pub(super) async fn forgotten_at(&self, user: UserId) -> Result<(UserId, i64), PortError> {
+        let rows: Vec<(Option<i64>,)> = self.session.rows(&self.forgotten, (varint(user),)).await?;
+        Ok((user, rows.first().and_then(|(at,)| *at).unwrap_or(i64::MIN)))
     }
 
     /// A day that has expired is no longer listed, so in the ordinary course of things there is nothing to do here:

@@ -22,13 +22,13 @@ mod forget;
 mod index;
 mod row;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::stream::{self, TryStreamExt};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use model::{TimestampMs, UserId};
 use ports::{HistoryPoint, LocationHistory, PortError};
 use scylla::statement::batch::{Batch, BatchType};
@@ -67,6 +67,8 @@ pub struct CassandraHistory {
     insert: PreparedStatement,
     select: PreparedStatement,
     delete: PreparedStatement,
+    set_forgotten: PreparedStatement,
+    forgotten: PreparedStatement,
 }
 
 impl CassandraHistory {
@@ -75,7 +77,11 @@ impl CassandraHistory {
         let insert = "INSERT INTO history (user_id, day, ts, point) VALUES (?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?";
         let select = "SELECT ts, point FROM history WHERE user_id = ? AND day = ? AND ts >= ? AND ts < ? LIMIT ?";
         let delete = "DELETE FROM history USING TIMESTAMP ? WHERE user_id = ? AND day = ?";
+        let set_forgotten = "INSERT INTO history_forgotten (user_id, at) VALUES (?, ?) USING TIMESTAMP ? AND TTL ?";
+        let forgotten = "SELECT at FROM history_forgotten WHERE user_id = ?";
         Ok(CassandraHistory {
+            set_forgotten: session.prepare(set_forgotten, Kind::Repeatable).await?,
+            forgotten: session.prepare(forgotten, Kind::Repeatable).await?,
             insert: session.prepare(insert, Kind::Repeatable).await?,
             select: session.prepare(select, Kind::Repeatable).await?,
             delete: session.prepare(delete, Kind::Repeatable).await?,
@@ -93,9 +99,14 @@ impl CassandraHistory {
     /// time less than that after the `forget`.
     pub async fn replay(&self, points: &[HistoryPoint]) -> Result<(), PortError> {
         let oldest = self.oldest_day();
-        let points = points.iter().filter(|point| point.ts.day() >= oldest);
         let at = |point: &HistoryPoint| day(point.ts.before(AHEAD).0).saturating_mul(1_000);
-        self.write(&points.map(|point| (*point, at(point))).collect::<Vec<_>>()).await
+        let points = points.iter().filter(|point| point.ts.day() >= oldest);
+        let mut points: Vec<(HistoryPoint, i64)> = points.map(|point| (*point, at(point))).collect();
+        let users: BTreeSet<UserId> = points.iter().map(|(point, _)| point.user).collect();
+        let asked = stream::iter(users.into_iter().map(|user| self.forgotten_at(user)));
+        let forgotten: BTreeMap<UserId, i64> = asked.buffer_unordered(ABREAST).try_collect().await?;
+        points.retain(|(point, at)| forgotten.get(&point.user).is_none_or(|forgotten| at > forgotten));
+        self.write(&points).await
     }
 
     async fn write(&self, points: &[(HistoryPoint, i64)]) -> Result<(), PortError> {
@@ -174,14 +185,19 @@ impl CassandraHistory {
         self.session.clock().wall().before(self.retention).day()
     }
 
+    /// The longest that anything is kept, in seconds.
+    fn seconds_kept(&self) -> i32 {
+        i32::try_from(self.retention.as_secs() + 2 * TimestampMs::DAY_MS / 1_000).unwrap_or(i32::MAX)
+    }
+
     /// Seconds until the day's retention ends: all its points go together, whenever they came. A day that is over by
     /// then, or far ahead, gets the retention from now.
     fn time_to_live(&self, day: u64, now: TimestampMs) -> i32 {
         let retention = self.retention.as_secs();
         let end = (day + 1).saturating_mul(TimestampMs::DAY_MS / 1_000).saturating_add(retention);
         let left = end.saturating_sub(now.0 / 1_000);
-        let left = if left == 0 { retention } else { left.min(retention + 2 * TimestampMs::DAY_MS / 1_000) };
-        i32::try_from(left.max(1)).unwrap_or(i32::MAX)
+        let left = if left == 0 { retention } else { left };
+        i32::try_from(left.max(1)).unwrap_or(i32::MAX).min(self.seconds_kept())
     }
 }
 

@@ -8,8 +8,12 @@ use ports::friendships::Change;
 use ports::{Clock, Friendships, HistoryPoint, LocationHistory};
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
+use tokio::sync::Semaphore;
 
 use super::{friendships, history, server, session};
+
+/// A sweep repairs also what another test left half done on purpose: one of these tests at a time.
+static SWEEPS: Semaphore = Semaphore::const_new(1);
 
 /// Behind the backends' back.
 async fn cql(statement: &str) {
@@ -40,6 +44,7 @@ async fn sees(graph: &impl Friendships, viewer: UserId, friend: UserId) -> bool 
 
 #[tokio::test]
 async fn half_done_friendships_are_repaired_by_a_sweep_in_both_directions() {
+    let _alone = SWEEPS.acquire().await.unwrap();
     let graph = friendships().await;
     let [added, left, right, removed] = fresh_users();
     half_done(added, left, true).await;
@@ -64,6 +69,7 @@ async fn half_done_friendships_are_repaired_by_a_sweep_in_both_directions() {
 
 #[tokio::test]
 async fn a_repeated_call_finishes_what_another_left_half_done() {
+    let _alone = SWEEPS.acquire().await.unwrap();
     let graph = friendships().await;
     let [ada, grace] = fresh_users();
     half_done(ada, grace, true).await;
@@ -73,6 +79,7 @@ async fn a_repeated_call_finishes_what_another_left_half_done() {
 
 #[tokio::test]
 async fn a_sweep_never_brings_back_a_friendship_of_somebody_who_was_forgotten() {
+    let _alone = SWEEPS.acquire().await.unwrap();
     let graph = friendships().await;
     let [ada, gone] = fresh_users();
     half_done(ada, gone, true).await;
@@ -106,6 +113,18 @@ async fn a_replay_does_not_bring_back_a_deleted_user() {
     history.append(&spooled[..1]).await.unwrap();
     history.replay(&spooled).await.unwrap();
     assert_eq!(everything().await, spooled[..1]);
+}
+
+#[tokio::test]
+async fn a_replay_long_after_a_deletion_finds_who_was_deleted() {
+    let history = history().await;
+    let (user, now) = (fresh_user(), Clock::System.wall());
+    // As after the tombstones were collected: only the mark is left.
+    let at = now.0 * 1_000;
+    cql(&format!("INSERT INTO nearby.history_forgotten (user_id, at) VALUES ({user}, {at})")).await;
+    let later = HistoryPoint { ts: now.after(Duration::from_secs(180)), ..points(user, now)[0] };
+    history.replay(&[points(user, now), vec![later]].concat()).await.unwrap();
+    assert_eq!(history.range(user, TimestampMs(0), TimestampMs(u64::MAX), 100).await.unwrap(), [later]);
 }
 
 #[tokio::test]
