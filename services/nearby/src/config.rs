@@ -85,6 +85,49 @@ pub enum Deployment {
         /// Where users, friendships and history are kept.
         data_dir: PathBuf,
     },
+    /// On servers that several processes share.
+    Cluster(Cluster),
+}
+
+/// The servers of a fleet.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "documented in default.toml, where operators read it")]
+pub struct Cluster {
+    pub cache: String,
+    pub etcd: Vec<String>,
+    pub cassandra: Vec<String>,
+    pub spool_dir: PathBuf,
+    #[serde(default = "keyspace")]
+    pub keyspace: String,
+    #[serde(default = "replicas")]
+    pub replicas: u8,
+    #[serde(default = "prefix")]
+    pub prefix: String,
+    #[serde(default = "spool_points")]
+    pub spool_points: usize,
+    #[serde(default = "spool_replay_per_second")]
+    pub spool_replay_per_second: usize,
+}
+
+fn keyspace() -> String {
+    "nearby".into()
+}
+
+fn replicas() -> u8 {
+    3
+}
+
+fn prefix() -> String {
+    "nearby".into()
+}
+
+fn spool_points() -> usize {
+    50_000_000
+}
+
+fn spool_replay_per_second() -> usize {
+    20_000
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -105,6 +148,9 @@ pub enum LogFormat {
     Json,
 }
 
+/// Keys that hold a list: in a variable its items are parted by commas.
+const LISTS: [&str; 3] = ["server.origins", "deployment.cluster.etcd", "deployment.cluster.cassandra"];
+
 /// What flags may override.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
@@ -122,13 +168,28 @@ impl Config {
     }
 
     fn build(file: Option<&Path>, variables: Environment, overrides: &Overrides) -> anyhow::Result<Config> {
-        let mut sources = config::Config::builder().add_source(File::from_str(DEFAULT, FileFormat::Toml));
+        let mut given = config::Config::builder();
         if let Some(file) = file {
             ensure!(file.exists(), "the configuration file {} does not exist", file.display());
-            sources = sources.add_source(File::from(file).format(FileFormat::Toml));
+            given = given.add_source(File::from(file).format(FileFormat::Toml));
         }
-        let variables = variables.list_separator(",").with_list_parse_key("server.origins");
-        sources = sources.add_source(variables);
+        let mut variables = variables.list_separator(",");
+        for list in LISTS {
+            variables = variables.with_list_parse_key(list);
+        }
+        let given = given.add_source(variables).build().context("the configuration cannot be read")?;
+        let default = config::Config::builder().add_source(File::from_str(DEFAULT, FileFormat::Toml));
+        // The default's deployment stands only for who names none: one of the two, never both.
+        let mut sources = config::Config::builder();
+        sources = match given.get_table("deployment.cluster") {
+            Ok(_) => {
+                let mut default: toml::Table = DEFAULT.parse().context("the default configuration")?;
+                default.remove("deployment");
+                sources.add_source(File::from_str(&toml::to_string(&default)?, FileFormat::Toml))
+            }
+            Err(_) => sources.add_source(default.build()?),
+        };
+        sources = sources.add_source(given);
         if let Some(listen) = overrides.listen {
             sources = sources.set_override("server.listen", listen.to_string())?;
         }
@@ -184,9 +245,19 @@ impl Config {
     }
 
     /// The directory of the embedded deployment.
-    pub fn data_dir(&self) -> &Path {
-        let Deployment::Embedded { data_dir } = &self.deployment;
-        data_dir
+    pub fn data_dir(&self) -> anyhow::Result<&Path> {
+        match &self.deployment {
+            Deployment::Embedded { data_dir } => Ok(data_dir),
+            Deployment::Cluster(_) => bail!("a cluster has no data directory: this is for `deployment.embedded`"),
+        }
+    }
+
+    /// The servers of the cluster deployment.
+    pub fn cluster(&self) -> anyhow::Result<&Cluster> {
+        match &self.deployment {
+            Deployment::Cluster(cluster) => Ok(cluster),
+            Deployment::Embedded { .. } => bail!("this is for `deployment.cluster`, which is not configured"),
+        }
     }
 }
 
@@ -221,7 +292,25 @@ mod tests {
         .unwrap();
         assert_eq!(config.location.ttl_s, 5);
         assert_eq!(config.server.origins, ["https://a.example", "https://b.example"]);
-        assert_eq!(config.data_dir(), Path::new("elsewhere"));
+        assert_eq!(config.data_dir().unwrap(), Path::new("elsewhere"));
+    }
+
+    const CLUSTER: [(&str, &str); 4] = [
+        ("NEARBY_DEPLOYMENT__CLUSTER__CACHE", "redis://127.0.0.1:6379"),
+        ("NEARBY_DEPLOYMENT__CLUSTER__ETCD", "http://127.0.0.1:2379,http://127.0.0.1:2381"),
+        ("NEARBY_DEPLOYMENT__CLUSTER__CASSANDRA", "127.0.0.1:9042"),
+        ("NEARBY_DEPLOYMENT__CLUSTER__SPOOL_DIR", "spool"),
+    ];
+
+    #[test]
+    fn a_cluster_takes_the_place_of_the_embedded_default() {
+        let config = with(&CLUSTER).unwrap();
+        let cluster = config.cluster().unwrap();
+        assert_eq!((cluster.etcd.len(), cluster.cassandra.len(), cluster.keyspace.as_str()), (2, 1, "nearby"));
+        assert!(config.data_dir().is_err());
+        let both = [&CLUSTER[..], &[("NEARBY_DEPLOYMENT__EMBEDDED__DATA_DIR", "d")]].concat();
+        assert!(complaint(&both).contains("deployment"));
+        assert!(complaint(&CLUSTER[..3]).contains("spool_dir"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub mod commands;
 pub mod config;
 mod demo;
 pub mod secret;
+pub mod backends;
 pub mod wiring;
 
 pub use config::Config;

@@ -10,12 +10,8 @@ use anyhow::Context;
 use api::{ApiLimits, ApiState, Changes};
 use gateway::{Admission, GatewayLimits, GatewayState};
 use model::NodeId;
-use node::{Backends, Node};
-use ports::embedded::{
-    EmbeddedBus, EmbeddedCache, EmbeddedControlLog, EmbeddedDiscovery, EmbeddedSessions, FjallFriendships,
-    FjallHistory, FjallUsers, Store,
-};
-use ports::{Clock, Inbox, Users};
+use node::Node;
+use ports::{Clock, Users};
 use prometheus_client::registry::Registry;
 use protocol::close::CloseCode;
 use tokio::net::TcpListener;
@@ -24,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use web::{Authenticator, Readiness, ServerLimits, TokenKeys};
 
-use crate::config::{Auth, Config, Deployment};
-use crate::secret;
+use crate::config::Config;
+use crate::{backends, secret};
 
 /// How long a stop may take beyond the spread of the closes.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
@@ -40,27 +36,22 @@ pub struct App {
     changes: Changes,
     tasks: TaskTracker,
     stop_server: CancellationToken,
+    stop_backends: CancellationToken,
     drain: Duration,
-}
-
-/// What a deployment provides.
-struct Ports {
-    node: Backends,
-    inbox: Inbox,
-    users: Arc<dyn Users>,
 }
 
 impl App {
     /// Starts everything. The port is bound last: who can connect is served.
     pub async fn start(config: &Config) -> anyhow::Result<App> {
         let clock = Clock::System;
-        let Deployment::Embedded { data_dir } = &config.deployment;
-        let keys = keys(&config.auth, data_dir)?;
-        let ports = embedded(data_dir, clock)?;
+        let keys = keys(config)?;
+        let id = NodeId(rand::random());
+        let (tasks, stop_server) = (TaskTracker::new(), CancellationToken::new());
+        let stop_backends = CancellationToken::new();
+        let ports = backends::open(config, id, clock, &tasks, &stop_backends).await?;
         let mut registry = Registry::default();
         let shards = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(node::limits::SHARDS));
         let settings = config.node_settings(shards);
-        let id = NodeId(rand::random());
         let node = Node::start(id, settings, ports.node.clone(), ports.inbox, clock, &mut registry).await?;
         let node = Arc::new(node);
         let readiness = Readiness::new();
@@ -89,12 +80,11 @@ impl App {
         let listen = config.server.listen;
         let listener = TcpListener::bind(listen).await.with_context(|| format!("{listen} cannot be listened on"))?;
         let address = listener.local_addr()?;
-        let (tasks, stop_server) = (TaskTracker::new(), CancellationToken::new());
         let limits = server_limits(config);
         tasks.spawn(serve(web::server::serve(listener, router, limits, tasks.clone(), stop_server.clone())));
         tasks.spawn(watch_right_to_send(node.clone(), readiness.check("control-log"), stop_server.clone()));
         let drain = Duration::from_millis(config.server.drain_ms);
-        Ok(App { address, node, readiness, connections, changes, tasks, stop_server, drain })
+        Ok(App { address, node, readiness, connections, changes, tasks, stop_server, stop_backends, drain })
     }
 
     /// Stops as the load balancer and the clients like it: not ready any more, closes spread over the drain time, what
@@ -107,11 +97,13 @@ impl App {
             tracing::warn!(connections = self.connections.len(), "connections that did not close in time are cut");
         }
         self.stop_server.cancel();
+        let _ = timeout(STOP_PATIENCE, self.changes.finished()).await;
+        let stopped = self.node.stop(STOP_PATIENCE).await;
+        // After the engine, which wrote through them to the last.
+        self.stop_backends.cancel();
         self.tasks.close();
         let _ = timeout(STOP_PATIENCE, self.tasks.wait()).await;
-        let _ = timeout(STOP_PATIENCE, self.changes.finished()).await;
-        self.node.stop(STOP_PATIENCE).await?;
-        Ok(())
+        Ok(stopped?)
     }
 }
 
@@ -121,23 +113,8 @@ async fn serve(server: impl Future<Output = std::io::Result<()>>) {
     }
 }
 
-fn embedded(data_dir: &Path, clock: Clock) -> anyhow::Result<Ports> {
-    let store = Store::open(data_dir)?;
-    let (broker, inbox) = EmbeddedBus::new().attach(node::limits::INBOX_BATCHES);
-    let discovery = Arc::new(EmbeddedDiscovery::new(clock));
-    let node = Backends {
-        broker,
-        cache: Arc::new(EmbeddedCache::new(clock)),
-        history: Arc::new(FjallHistory::new(store.clone())),
-        friendships: Arc::new(FjallFriendships::new(store.clone())),
-        sessions: Arc::new(EmbeddedSessions::new(clock)),
-        control: Arc::new(EmbeddedControlLog::new(clock, discovery.clone())),
-        discovery,
-    };
-    Ok(Ports { node, inbox, users: Arc::new(FjallUsers::new(store)) })
-}
-
-fn keys(auth: &Auth, data_dir: &Path) -> anyhow::Result<TokenKeys> {
+fn keys(config: &Config) -> anyhow::Result<TokenKeys> {
+    let auth = &config.auth;
     let read = |key: &str, file: &Path| {
         fs::read(file).with_context(|| format!("auth.{key}: {} cannot be read", file.display()))
     };
@@ -160,6 +137,7 @@ fn keys(auth: &Auth, data_dir: &Path) -> anyhow::Result<TokenKeys> {
         keys = keys.with_jwks(&jwks).context("auth.jwks_file")?;
     }
     if keys.is_empty() {
+        let data_dir = config.data_dir().context("auth: configure the keys that tokens are verified with")?;
         keys = keys.with_hs256(&secret::load_or_make(data_dir)?)?;
     }
     if !auth.issuer.is_empty() {

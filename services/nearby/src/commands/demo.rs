@@ -69,13 +69,13 @@ pub(super) async fn run(args: DemoArgs) -> anyhow::Result<()> {
     let mut config = Config::load(None, &Overrides { listen: args.listen, data_dir })?;
     settle(&mut config, &args);
     super::start_log(&config.log)?;
-    let secret = secret::load_or_make(config.data_dir())?;
+    let secret = secret::load_or_make(config.data_dir()?)?;
     let mut screen = Screen::new();
     let mut shown = Shown::new(&people, radius_m);
     let app = App::start(&config).await?;
     let plan = Plan {
         address: app.address,
-        data_dir: config.data_dir().canonicalize()?,
+        data_dir: config.data_dir()?.canonicalize()?,
         temporary: temporary.is_some(),
         ttl_s: config.location.ttl_s,
         radius_m,

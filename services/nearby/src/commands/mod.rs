@@ -1,6 +1,8 @@
 //! The commands of the executable.
 
 mod demo;
+mod migrate;
+mod ring;
 mod serve;
 mod show_config;
 mod token;
@@ -31,6 +33,10 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Print a token for development, signed with the data directory's secret
     Token(token::TokenArgs),
+    /// Bring the database of a cluster to the newest schema
+    Migrate(ConfigArgs),
+    /// Show or change the ring of pub/sub servers of a cluster
+    Ring(ring::RingArgs),
     /// Print the effective configuration
     Config(ConfigArgs),
 }
@@ -62,6 +68,8 @@ pub async fn run() -> anyhow::Result<()> {
         Command::Serve(args) => serve::run(&args.load()?).await,
         Command::Demo(args) => demo::run(args).await,
         Command::Token(args) => token::run(&args),
+        Command::Migrate(args) => migrate::run(&args.load()?).await,
+        Command::Ring(args) => ring::run(&args).await,
         Command::Config(args) => show_config::run(&args.load()?),
     }
 }

@@ -9,7 +9,10 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
     super::start_log(&config.log)?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let app = App::start(config).await?;
-    super::say(format_args!("listening on http://{} (data in {})", app.address, config.data_dir().display()))?;
+    match config.data_dir() {
+        Ok(dir) => super::say(format_args!("listening on http://{} (data in {})", app.address, dir.display()))?,
+        Err(_) => super::say(format_args!("listening on http://{} (cluster)", app.address))?,
+    }
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

@@ -40,7 +40,7 @@ enum ScopeArg {
 pub(super) fn run(args: &TokenArgs) -> anyhow::Result<()> {
     ensure!((1..=87_600).contains(&args.hours), "--hours must be from 1 to 87600");
     let config = Config::load(None, &Overrides { listen: None, data_dir: args.data_dir.clone() })?;
-    let secret = secret::load_or_make(config.data_dir())?;
+    let secret = secret::load_or_make(config.data_dir()?)?;
     let scopes: Vec<Scope> = args
         .scope
         .iter()

@@ -84,13 +84,13 @@ fn only_the_executable_names_a_backend() {
 }
 
 #[test]
-fn only_the_wiring_chooses_backends() {
+fn only_one_file_chooses_backends() {
     let services = files();
     let services = services.iter().filter(|file| file.is_served() && !file.path.starts_with("libs/ports/"));
-    let elsewhere = services.filter(|file| file.path != "services/nearby/src/wiring.rs");
+    let elsewhere = services.filter(|file| file.path != "services/nearby/src/backends.rs");
     let named =
         elsewhere.flat_map(|file| file.naming(&["ports::embedded", "::embedded::", "_backend::"]).collect::<Vec<_>>());
-    none(named, "only wiring.rs chooses embedded or cluster");
+    none(named, "only backends.rs chooses embedded or cluster");
 }
 
 /// What comes from outside the workspace into the crates that are pure. Another one is to be read first: no async, no

@@ -77,7 +77,7 @@ async fn all_that_is_posted_is_history_and_each_once() {
 
 #[tokio::test]
 async fn what_is_wrong_is_named_and_nothing_of_it_is_taken() {
-    let server = Server::start().await;
+    let server = Server::with(|config| config.limits.update_burst = 1_000).await;
     server.know(&[ALICE]).await;
     let ts = now();
     for (bad, field) in [

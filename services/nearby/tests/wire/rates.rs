@@ -37,6 +37,19 @@ async fn a_burst_is_taken_and_what_is_above_is_said_and_dropped() {
 }
 
 #[tokio::test]
+async fn calls_above_the_users_rate_are_refused_for_a_while_and_nobody_elses() {
+    let server = Server::with(|config| config.limits.update_burst = 3).await;
+    server.friends(ALICE, BOB).await;
+    for _ in 0..3 {
+        server.get(ALICE, "/v1/nearby").await.ok();
+    }
+    let refused = server.get(ALICE, "/v1/nearby").await;
+    refused.problem(429);
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    server.get(BOB, "/v1/nearby").await.ok();
+}
+
+#[tokio::test]
 async fn the_oldest_connection_of_a_user_gives_way_to_the_ninth() {
     let server = Server::start().await;
     server.know(&[ALICE]).await;

@@ -46,7 +46,7 @@ impl Server {
         let mut config = config(&dir);
         change(&mut config);
         let app = App::start(&config).await.unwrap();
-        let secret = secret::load_or_make(config.data_dir()).unwrap();
+        let secret = secret::load_or_make(config.data_dir().unwrap()).unwrap();
         Server { site: Site { address: app.address, secret }, app, _dir: dir }
     }
 

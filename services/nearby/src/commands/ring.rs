@@ -1,0 +1,112 @@
+//! `nearby ring`: the pub/sub nodes and what lives where. A change is one compare-and-swap; the nodes follow by
+//! themselves.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use protocol::ring::{Ring, RingDocument, RingNode, SLOTS};
+
+use super::{ConfigArgs, say};
+use crate::backends::{self, RING};
+use crate::config::Cluster;
+
+#[derive(Debug, Args)]
+pub(super) struct RingArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Show the epoch, the nodes and how many slots each owns
+    Status,
+    /// Add a pub/sub node; the first one makes the ring
+    Add {
+        /// Its name, which decides where it stands on the ring
+        name: String,
+        /// Where it listens, host:port
+        address: String,
+    },
+    /// Take a node out; its slots move to the others
+    Remove {
+        /// Its name
+        name: String,
+    },
+    /// Put another server in a node's place; no slot moves to another name
+    Replace {
+        /// Its name
+        name: String,
+        /// Where the new one listens, host:port
+        address: String,
+    },
+    /// Put one slot on a node of your choice, or, without a name, back where the ring has it
+    Pin {
+        /// 0 to 16383
+        slot: u16,
+        /// The node's name
+        name: Option<String>,
+    },
+}
+
+/// How often a change is tried again that another one overtook.
+const TRIES: usize = 8;
+
+pub(super) async fn run(args: &RingArgs) -> anyhow::Result<()> {
+    let config = args.config.load()?;
+    let cluster = config.cluster()?;
+    match &args.verb {
+        Verb::Status => {}
+        verb => change(cluster, verb).await?,
+    }
+    show(cluster).await
+}
+
+async fn change(cluster: &Cluster, verb: &Verb) -> anyhow::Result<()> {
+    let discovery = backends::discovery(cluster)?;
+    for _ in 0..TRIES {
+        let document = discovery.document(RING).await?;
+        let current = (document.version > 0).then(|| RingDocument::parse(&document.text)).transpose()?;
+        let next = next(current.as_ref(), verb)?;
+        if discovery.swap(RING, document.version, &next.text()).await? {
+            return Ok(());
+        }
+    }
+    bail!("the ring was changed by others at the same time, {TRIES} times in a row: try again")
+}
+
+fn next(current: Option<&RingDocument>, verb: &Verb) -> anyhow::Result<RingDocument> {
+    if let (None, Verb::Add { name, address }) = (current, verb) {
+        return Ok(RingDocument::first(vec![RingNode { name: name.clone(), address: address.clone() }])?);
+    }
+    let current = current.context("there is no ring yet: `nearby ring add NAME HOST:PORT` makes one")?;
+    Ok(match verb {
+        Verb::Status => current.clone(),
+        Verb::Add { name, address } => current.add(RingNode { name: name.clone(), address: address.clone() })?,
+        Verb::Remove { name } => current.remove(name)?,
+        Verb::Replace { name, address } => current.replace(name, address)?,
+        Verb::Pin { slot, name } => current.pin(*slot, name.as_deref())?,
+    })
+}
+
+async fn show(cluster: &Cluster) -> anyhow::Result<()> {
+    let document = backends::discovery(cluster)?.document(RING).await?;
+    if document.version == 0 {
+        bail!("there is no ring yet: `nearby ring add NAME HOST:PORT` makes one");
+    }
+    let ring = Ring::parse(&document.text)?;
+    let mut slots: BTreeMap<usize, usize> = BTreeMap::new();
+    for slot in 0..SLOTS {
+        *slots.entry(ring.owner(slot)).or_default() += 1;
+    }
+    say(format_args!("epoch {}", ring.epoch()))?;
+    for (at, node) in ring.nodes().iter().enumerate() {
+        say(format_args!("{:<16} {:<24} {:>5} slots", node.name, node.address, slots.get(&at).unwrap_or(&0)))?;
+    }
+    for (slot, name) in &ring.document().pins {
+        say(format_args!("slot {slot} is pinned to {name}"))?;
+    }
+    Ok(())
+}
