@@ -1,6 +1,6 @@
 //! Making frames, at the moment of sending.
 
-use model::{Meters, MonotonicMs, SharedFix, UserId};
+use model::{Level, Meters, MonotonicMs, SharedFix, UserId};
 use protocol::client::GoneReason;
 
 use super::sources::{MOVED, TOLD};
@@ -89,7 +89,7 @@ impl Shard {
             watch.state = 0;
         }
         let reason = match self.sources.fix(source) {
-            _ if Shard::is_hidden(level) => GoneReason::Hidden,
+            _ if level == Level::Hidden => GoneReason::Hidden,
             Some(fix) if fix.expires > now => GoneReason::OutOfRange,
             _ => GoneReason::Inactive,
         };

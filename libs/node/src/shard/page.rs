@@ -1,6 +1,6 @@
 //! The list of near friends, page by page.
 
-use model::{Fix, Level, Meters, MonotonicMs, Place, PolicyVersion, Radius, SharedFix, UserId};
+use model::{Fix, Meters, MonotonicMs, Place, PolicyVersion, Radius, SharedFix, UserId};
 use ports::Friendship;
 use protocol::client::{Limit, PageCursor};
 
@@ -139,11 +139,6 @@ impl Shard {
     /// The index of the control log up to which edges here are known to hold.
     pub fn applied(&self) -> PolicyVersion {
         self.applied
-    }
-
-    /// Whether this edge would be shown if its friend were known and near: what a hidden friend is told as.
-    pub(super) fn is_hidden(level: Level) -> bool {
-        level == Level::Hidden
     }
 
     /// Who an edge leads to.
