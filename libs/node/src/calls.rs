@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use model::{Fix, Meters, MonotonicMs, Position, UserId};
-use ports::{HistoryPoint, PortError, SessionKey};
+use model::{Fix, Meters, MonotonicMs, Position, SessionId, UserId};
+use ports::{HistoryPoint, PortError};
 use protocol::client::{BadFrame, Limit, Nearby, PageCursor, Report};
 
 use crate::pump::Outgoing;
@@ -75,14 +75,12 @@ impl Node {
             shared.check_time(report).map_err(|bad| in_batch(bad, at, reports.len()))?;
         }
         let Some(newest) = reports.iter().max_by_key(|report| report.ts) else { return Ok(()) };
-        let generation = match shared.backends.sessions.locate(user).await? {
+        let sharing = shared.sharing(user).await?;
+        let generation = match sharing {
             // The same device, which has closed its connection or not noticed yet: device time decides.
             Some(sharing) => sharing.generation,
-            None => {
-                // No connection has number 0: whoever connects next claims anew.
-                let key = SessionKey { node: shared.id, session: model::SessionId(0) };
-                shared.backends.sessions.claim(user, key).await?
-            }
+            // No connection has number 0: whoever connects next claims anew.
+            None => shared.claim(user, SessionId(0)).await?.generation,
         };
         let fix = shared.fix(user, newest, generation);
         let points: Vec<HistoryPoint> =
@@ -100,6 +98,9 @@ impl Node {
             }
             durable
         };
+        if let Some(sharing) = sharing {
+            shared.tell(sharing.session.node, &fix).await;
+        }
         // The writer tells everybody who waits, unless it is gone.
         let gone = PortError::Unavailable { backend: "history", reason: "this node is stopping".into() };
         Ok(durable.await.unwrap_or(Err(gone))?)

@@ -27,6 +27,10 @@ pub(crate) async fn run(shared: Arc<Shared>, mut inbox: Inbox, stop: Cancellatio
 fn hear(shared: &Shared, batch: &[Publication]) {
     let fixes = batch.iter().filter_map(|publication| match publication {
         Publication::Location(fix) => Some(*fix),
+        Publication::Directed { fix, .. } => {
+            shared.directed(fix);
+            None
+        }
         _ => None,
     });
     shared.heard(fixes.map(|fix| (fix, shared.interest.shards(fix.user))));

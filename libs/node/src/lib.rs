@@ -21,6 +21,7 @@ mod fanout;
 mod interest;
 mod subscriptions;
 mod control;
+mod registry;
 mod metrics;
 mod shared;
 mod node;

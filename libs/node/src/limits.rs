@@ -57,6 +57,11 @@ pub const CACHE_REST: Duration = Duration::from_secs(1);
 /// How long one publish may take.
 pub const PUBLISH_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How often the registry's entries of connections that share here are prolonged.
+pub const RENEW: Duration = Duration::from_secs(40 * 60);
+/// How old the knowledge may be who the members are.
+pub const MEMBERS: Duration = Duration::from_secs(1);
+
 /// How often deadlines and expiry are looked at.
 pub const TICK: Duration = Duration::from_secs(1);
 /// How often a node polls the control log when nothing calls.
@@ -91,5 +96,6 @@ const _: () = assert!(
     "one slow poll does not silence a node"
 );
 const _: () = assert!(KEEPALIVE.as_millis() + 2 * CONTROL_PATIENCE.as_millis() < ports::discovery::LEASE.as_millis());
+const _: () = assert!(3 * RENEW.as_secs() <= ports::sessions::ENTRY.as_secs(), "one failed turn loses no entry");
 const _: () = assert!(CACHE_PATIENCE.as_millis() < CONNECT_PATIENCE.as_millis());
 const _: () = assert!(PUMP_BATCH <= PUMP_FIXES && HISTORY_BATCH <= HISTORY_QUEUE);

@@ -20,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::pump::{self, Pump};
 use crate::rate::CallRates;
 use crate::recorder::{self, Recorder};
+use crate::registry::{self, Members};
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::shard::Shard;
@@ -65,6 +66,7 @@ impl Node {
             breaker: Breaker::default(),
             sessions_begun: AtomicU64::new(0),
             call_rates: CallRates::default(),
+            members: Members::default(),
             deleted: Mutex::default(),
         });
         let applied = control::begin(&shared).await?;
@@ -77,6 +79,8 @@ impl Node {
         node.spawn(fanout::run(node.shared.clone(), inbox, node.stop.clone()));
         node.spawn(control::run(node.shared.clone(), applied, node.stop.clone()));
         node.spawn(subscriptions::run(node.shared.clone(), node.stop.clone()));
+        node.spawn(registry::listen(node.shared.clone(), node.stop.clone()));
+        node.spawn(registry::renew(node.shared.clone(), node.stop.clone()));
         node.spawn(tick(node.shared.clone(), node.stop.clone()));
         node.spawn(keep_history_short(node.shared.clone(), node.stop.clone()));
         for shard in 0..settings.shards {

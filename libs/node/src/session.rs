@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use model::{Fix, Generation, Meters, MonotonicMs, Order, Place, Position, Radius, SessionId, UserId};
-use ports::{Friendship, PortError, SessionKey};
+use ports::{Claimed, Friendship, PortError, SessionKey};
 use protocol::client::{BadFrame, ErrorCode, Friend, Init, Limit, Nearby, PageCursor, Report, ServerFrame};
 use smallvec::SmallVec;
 use thiserror::Error;
@@ -129,16 +129,18 @@ impl Session {
         }
         self.watch_radius(radius);
         let friends = self.shared.backends.friendships.visible_to(self.user).await?;
-        if init.report.is_some() {
-            self.share().await?;
-        }
+        let before = match init.report {
+            Some(_) => self.share().await?,
+            None => None,
+        };
         let ((), begun) = self.shared.with_interests(self.shard, |shard, interests| {
             shard.admit(self.viewer, &friends, interests);
             if init.report.is_none() {
                 shard.follow_own(self.viewer, interests);
             }
         });
-        self.shared.subscriptions.ensure(begun).await;
+        // Neither waits for the other, so that a takeover connects no later.
+        tokio::join!(self.shared.subscriptions.ensure(begun), self.tell_before(before, init.report.as_ref()));
         if let Some(report) = &init.report {
             self.take(report);
         }
@@ -147,10 +149,9 @@ impl Session {
         self.first_page()
     }
 
-    /// Becomes the sharing connection of its user, in the place of any other.
-    async fn share(&mut self) -> Result<(), PortError> {
-        let key = SessionKey { node: self.shared.id, session: self.id };
-        let generation = self.shared.backends.sessions.claim(self.user, key).await?;
+    /// Becomes the sharing connection of its user, in the place of any other, which is returned.
+    async fn share(&mut self) -> Result<Option<SessionKey>, PortError> {
+        let Claimed { generation, before } = self.shared.claim(self.user, self.id).await?;
         self.generation = Some(generation);
         let ((), begun) = self.shared.with_interests(self.shard, |shard, interests| {
             if let Some(before) = shard.share(self.viewer, generation) {
@@ -158,7 +159,14 @@ impl Session {
             }
         });
         self.shared.subscriptions.submit(begun);
-        Ok(())
+        Ok(before)
+    }
+
+    /// Tells the connection whose place this one took.
+    async fn tell_before(&self, before: Option<SessionKey>, report: Option<&Report>) {
+        if let (Some(before), Some(report), Some(generation)) = (before, report, self.generation) {
+            self.shared.tell(before.node, &self.shared.fix(self.user, report, generation)).await;
+        }
     }
 
     /// Every frame after `init` costs one: positions, pages, radii and tokens all make work.

@@ -17,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::pump::{Outgoing, Pump};
 use crate::rate::CallRates;
 use crate::recorder::Recorder;
+use crate::registry::Members;
 use crate::settings::Settings;
 use crate::shard::{Interests, Shard};
 use crate::subscriptions::Subscriptions;
@@ -55,6 +56,7 @@ pub(crate) struct Shared {
     pub(crate) breaker: Breaker,
     pub(crate) sessions_begun: AtomicU64,
     pub(crate) call_rates: CallRates,
+    pub(crate) members: Members,
     /// When a user's deletion was applied here, for as long as a call that began before it may still be under way.
     pub(crate) deleted: Mutex<FxHashMap<UserId, MonotonicMs>>,
 }
@@ -173,20 +175,5 @@ impl Shared {
         }
         self.breaker.report(answer.is_some(), self.clock.monotonic());
         answer
-    }
-
-    /// The cache holds a newer position than this one of ours: either a later one of the same device, or another
-    /// device shares now, and ours watches from here on.
-    pub(crate) async fn check_superseded(&self, shard: usize, fix: &Fix) {
-        let Ok(Some(sharing)) = self.backends.sessions.locate(fix.user).await else { return };
-        if sharing.generation <= fix.order.generation {
-            return;
-        }
-        let ((), begun) = self.with_interests(shard, |shard, interests| {
-            if let Some(viewer) = shard.superseded(fix.user, fix.order.generation) {
-                shard.follow_own(viewer, interests);
-            }
-        });
-        self.subscriptions.submit(begun);
     }
 }

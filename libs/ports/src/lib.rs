@@ -33,7 +33,7 @@ pub mod embedded {
     pub use crate::users::embedded::FjallUsers;
 }
 
-pub use broker::{Arrival, Broker, Channel, Inbox, Publication};
+pub use broker::{Affected, Arrival, Broker, Channel, Inbox, Publication};
 pub use cache::{LocationCache, Put};
 pub use clock::Clock;
 pub use control::{ControlEntry, ControlLog, ControlRecord};
@@ -41,5 +41,5 @@ pub use discovery::Discovery;
 pub use error::PortError;
 pub use friendships::{Friendship, Friendships};
 pub use history::{HistoryPoint, LocationHistory};
-pub use sessions::{SessionKey, Sessions, Sharing};
+pub use sessions::{Claimed, SessionKey, Sessions, Sharing};
 pub use users::{User, Users};

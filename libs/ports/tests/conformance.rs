@@ -140,6 +140,10 @@ mod sessions {
         async fn lose_data(&self, _user: UserId) {
             self.1.lose_data();
         }
+
+        async fn age(&self, user: UserId, by: std::time::Duration) {
+            self.1.age(user, by);
+        }
     }
 
     fn harness() -> Registry {

@@ -3,12 +3,12 @@
 use async_trait::async_trait;
 use fred::types::Value;
 use model::{Generation, NodeId, SessionId, UserId};
+use ports::sessions::{Claimed, ENTRY};
 use ports::{PortError, SessionKey, Sessions, Sharing};
 
 use crate::client::{Redis, Script};
 
-/// The store's own time, and at least the previous one + 1. The entry of somebody who never comes back goes after a
-/// week: no connection lasts as long as that.
+/// The store's own time, and at least the previous one + 1. Answers the generation and what was there before.
 const CLAIM: &str = r"
 local time = redis.call('TIME')
 local generation = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -16,8 +16,8 @@ local kept = redis.call('GET', KEYS[1])
 local last = kept and tonumber(string.match(kept, '^(%d+)')) or 0
 if last >= generation then generation = last + 1 end
 local text = string.format('%.0f', generation)
-redis.call('SET', KEYS[1], text .. ' ' .. ARGV[1], 'PX', 604800000)
-return text";
+redis.call('SET', KEYS[1], text .. ' ' .. ARGV[1], 'PX', ARGV[2])
+return {text, kept or ''}";
 
 /// Only if still ours. The generation stays for an hour, so that the next one is higher even if the store's clock
 /// steps back a little.
@@ -28,6 +28,12 @@ if session ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], generation, 'PX', 3600000)
 return 1";
 
+/// Only if it is still of that generation, and still shared.
+const RENEW: &str = r"
+local kept = redis.call('GET', KEYS[1])
+if string.match(kept or '', '^(%d+) .') ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])";
+
 const LOCATE: &str = "return redis.call('GET', KEYS[1])";
 
 /// The registry on Redis.
@@ -36,6 +42,7 @@ pub struct RedisSessions {
     prefix: String,
     claim: Script,
     release: Script,
+    renew: Script,
     locate: Script,
 }
 
@@ -47,33 +54,49 @@ impl RedisSessions {
             prefix: prefix.to_owned(),
             claim: Script::new(CLAIM),
             release: Script::new(RELEASE),
+            renew: Script::new(RENEW),
             locate: Script::new(LOCATE),
         })
     }
 
-    async fn run(&self, script: &Script, user: UserId, session: Option<SessionKey>) -> Result<Value, PortError> {
-        let key = format!("{}session:{user}", self.prefix);
-        let arguments = session.map(|session| Value::from(text(session))).into_iter().collect();
-        let mut answers = self.redis.run(script, &[(vec![key], arguments)]).await?;
+    fn key(&self, user: UserId) -> String {
+        format!("{}session:{user}", self.prefix)
+    }
+
+    async fn run(&self, script: &Script, user: UserId, arguments: Vec<Value>) -> Result<Value, PortError> {
+        let mut answers = self.redis.run(script, &[(vec![self.key(user)], arguments)]).await?;
         answers.pop().ok_or_else(|| self.redis.nonsense())
     }
 }
 
 #[async_trait]
 impl Sessions for RedisSessions {
-    async fn claim(&self, user: UserId, session: SessionKey) -> Result<Generation, PortError> {
-        let answer = self.run(&self.claim, user, Some(session)).await?;
-        let generation = answer.as_str().and_then(|text| text.parse().ok());
-        generation.map(Generation).ok_or_else(|| self.redis.nonsense())
+    async fn claim(&self, user: UserId, session: SessionKey) -> Result<Claimed, PortError> {
+        let answer = self.run(&self.claim, user, vec![text(session).into(), entry_ms().into()]).await?;
+        let answer: (String, String) = answer.convert().map_err(|_| self.redis.nonsense())?;
+        let generation = answer.0.parse().map(Generation).map_err(|_| self.redis.nonsense())?;
+        Ok(Claimed { generation, before: sharing(&answer.1).map(|before| before.session) })
     }
 
     async fn release(&self, user: UserId, session: SessionKey) -> Result<bool, PortError> {
-        Ok(self.run(&self.release, user, Some(session)).await?.as_i64() == Some(1))
+        Ok(self.run(&self.release, user, vec![text(session).into()]).await?.as_i64() == Some(1))
+    }
+
+    async fn renew(&self, claims: &[(UserId, Generation)]) -> Result<(), PortError> {
+        let calls: Vec<_> = claims
+            .iter()
+            .map(|(user, generation)| (vec![self.key(*user)], vec![generation.0.to_string().into(), entry_ms().into()]))
+            .collect();
+        self.redis.run(&self.renew, &calls).await.map(drop)
     }
 
     async fn locate(&self, user: UserId) -> Result<Option<Sharing>, PortError> {
-        Ok(self.run(&self.locate, user, None).await?.as_str().and_then(|text| sharing(&text)))
+        Ok(self.run(&self.locate, user, Vec::new()).await?.as_str().and_then(|text| sharing(&text)))
     }
+}
+
+fn entry_ms() -> i64 {
+    i64::try_from(ENTRY.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn text(SessionKey { node, session }: SessionKey) -> String {

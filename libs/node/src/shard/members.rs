@@ -47,6 +47,10 @@ impl Members {
         }
     }
 
+    pub(super) fn sharing(&self) -> impl Iterator<Item = (UserId, Generation)> {
+        self.0.iter().filter_map(|(user, member)| Some((*user, member.sharing?.1)))
+    }
+
     pub(super) fn last_fixes(&self) -> impl Iterator<Item = &Fix> {
         self.0.values().filter_map(|member| member.last.as_deref())
     }

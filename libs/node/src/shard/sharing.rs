@@ -73,6 +73,16 @@ impl Shard {
         Some(ViewerId(viewer))
     }
 
+    /// The generation that this user's positions have here, if a connection here shares.
+    pub fn generation_shared(&self, user: UserId) -> Option<Generation> {
+        self.members.get(user)?.sharing.map(|(_, generation)| generation)
+    }
+
+    /// Everybody who shares from here, with the generation.
+    pub fn all_sharing(&self) -> impl Iterator<Item = (UserId, Generation)> {
+        self.members.sharing()
+    }
+
     /// The newest position of everybody who shares from here.
     pub fn all_shared(&self) -> impl Iterator<Item = &Fix> {
         self.members.last_fixes()

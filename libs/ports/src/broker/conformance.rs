@@ -77,7 +77,7 @@ fn message(harness: &impl BrokerHarness, user: UserId, ts: u64) -> Publication {
 }
 
 fn fix(message: &Publication) -> Fix {
-    let Publication::Location(fix) = message;
+    let (Publication::Location(fix) | Publication::Directed { fix, .. }) = message;
     *fix
 }
 

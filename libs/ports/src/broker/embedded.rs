@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use parking_lot::RwLock;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{Broker, Channel, Inbox, InboxSender, Publication, Unconfirmed, inbox};
+use super::{Affected, Broker, Channel, Inbox, InboxSender, Publication, Unconfirmed, inbox};
 use crate::PortError;
 use crate::health::{Health, Switch};
 
@@ -52,6 +52,7 @@ struct Node {
 struct Line {
     cut: AtomicBool,
     lose_next: AtomicUsize,
+    misdirect_next: AtomicUsize,
 }
 
 impl EmbeddedBus {
@@ -82,6 +83,21 @@ impl EmbeddedBus {
 }
 
 /// Faults, for tests.
+impl EmbeddedBus {
+    /// As if every channel had moved to another server: whoever subscribes has a gap, and whoever publishes is told to
+    /// publish again.
+    pub fn change_routing(&self) {
+        let routes = self.routes.write();
+        for (slot, node) in routes.nodes.iter().enumerate() {
+            routes.gap_in_all_of(slot);
+            if let Some(node) = node {
+                node.inbox.republish(Affected::everything());
+            }
+        }
+    }
+}
+
+/// Faults, for tests.
 impl EmbeddedBroker {
     /// Makes the node's calls sick or well.
     pub fn set_health(&self, health: Health) {
@@ -107,6 +123,12 @@ impl EmbeddedBroker {
         self.line.lose_next.store(messages, Ordering::Relaxed);
     }
 
+    /// The next `messages` messages of this node are confirmed and reach nobody, as when a server took them that others
+    /// have left; it is told to publish each of them again.
+    pub fn misdirect_next(&self, messages: usize) {
+        self.line.misdirect_next.store(messages, Ordering::Relaxed);
+    }
+
     /// The channels that this node is subscribed to, in no order.
     pub fn subscriptions(&self) -> Vec<Channel> {
         self.routes.read().of(self.slot).collect()
@@ -126,7 +148,11 @@ impl Broker for EmbeddedBroker {
     async fn publish(&self, batch: &[Publication]) -> Result<(), Unconfirmed> {
         let unconfirmed = |cause| Unconfirmed { indexes: (0..batch.len()).collect(), cause };
         self.ask().await.map_err(unconfirmed)?;
-        self.routes.read().publish(batch);
+        let (misdirected, rest) = batch.split_at(take(&self.line.misdirect_next, batch.len()));
+        let routes = self.routes.read();
+        routes.misdirect(self.slot, misdirected);
+        routes.publish(rest);
+        drop(routes);
         self.health.answer(()).await.map_err(unconfirmed)
     }
 
@@ -181,12 +207,20 @@ impl Routes {
         if node.line.cut.load(Ordering::Relaxed) {
             return;
         }
-        let lost = node.line.take_lost(messages.len());
+        let lost = take(&node.line.lose_next, messages.len());
         if lost > 0 {
             node.inbox.gap(messages.drain(..lost).map(|message| message.channel()));
         }
         if !messages.is_empty() {
             node.inbox.deliver(messages);
+        }
+    }
+
+    /// Takes messages of one node to nobody.
+    fn misdirect(&self, slot: usize, messages: &[Publication]) {
+        if let Some(node) = self.nodes[slot].as_ref().filter(|_| !messages.is_empty()) {
+            let channels: FxHashSet<Channel> = messages.iter().map(Publication::channel).collect();
+            node.inbox.republish(Affected::by(move |channel| channels.contains(&channel)));
         }
     }
 
@@ -221,16 +255,13 @@ impl Routes {
     }
 }
 
-impl Line {
-    /// How many of the next `messages` a test wants lost.
-    fn take_lost(&self, messages: usize) -> usize {
-        if self.lose_next.load(Ordering::Relaxed) == 0 {
-            return 0;
-        }
-        let rest =
-            self.lose_next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(messages)));
-        rest.map_or(0, |before| before.min(messages))
+/// How many of the next `messages` a test wants lost.
+fn take(wanted: &AtomicUsize, messages: usize) -> usize {
+    if wanted.load(Ordering::Relaxed) == 0 {
+        return 0;
     }
+    let rest = wanted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(messages)));
+    rest.map_or(0, |before| before.min(messages))
 }
 
 /// Removes and returns the lowest bit that is set.

@@ -1,4 +1,5 @@
-//! The bounded queue between a broker's connections and the engine: what does not fit is told as a gap.
+//! The bounded queue between a broker's connections and the engine: what does not fit is told as a gap, and what is to
+//! be published again takes no room in it.
 
 use std::sync::Arc;
 
@@ -6,7 +7,7 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashSet;
 use tokio::sync::{Notify, mpsc};
 
-use super::{Arrival, Channel, Publication};
+use super::{Affected, Arrival, Channel, Publication};
 
 /// Where a broker's backend puts what arrived.
 #[derive(Clone)]
@@ -21,11 +22,19 @@ pub struct Inbox {
     lost: Arc<Lost>,
 }
 
-/// Channels with losses that have not been told yet. Bounded by the number of subscribed channels.
+/// Losses that have not been told yet.
 #[derive(Default)]
 struct Lost {
-    channels: Mutex<FxHashSet<Channel>>,
+    untold: Mutex<Untold>,
     some: Notify,
+}
+
+#[derive(Default)]
+struct Untold {
+    /// Where messages to us were lost. Bounded by the number of subscribed channels.
+    channels: FxHashSet<Channel>,
+    /// Where messages of ours were; all of it in one.
+    ours: Option<Affected>,
 }
 
 /// An inbox that holds at most `batches` batches; the backend bounds the length of each.
@@ -46,15 +55,26 @@ impl InboxSender {
 
     /// Tells that messages on these channels may have been lost.
     pub fn gap(&self, channels: impl IntoIterator<Item = Channel>) {
-        self.lost.channels.lock().extend(channels);
+        self.lost.untold.lock().channels.extend(channels);
+        self.lost.some.notify_one();
+    }
+
+    /// Tells that what this node published on these channels may not have reached everybody. Never lost.
+    pub fn republish(&self, affected: Affected) {
+        let mut untold = self.lost.untold.lock();
+        untold.ours = Some(match untold.ours.take() {
+            Some(waiting) => waiting.or(affected),
+            None => affected,
+        });
+        drop(untold);
         self.lost.some.notify_one();
     }
 
     /// These channels are subscribed no longer: a gap that has not been told yet does not name them.
     pub fn forget(&self, channels: &[Channel]) {
-        let mut lost = self.lost.channels.lock();
+        let mut untold = self.lost.untold.lock();
         for channel in channels {
-            lost.remove(channel);
+            untold.channels.remove(channel);
         }
     }
 }
@@ -62,12 +82,12 @@ impl InboxSender {
 impl Inbox {
     /// The next arrival; `None` when the backend is gone. Cancel safe.
     ///
-    /// A gap is told as soon as it is known, before the batches that still wait: the engine reads the cache, which is
+    /// A loss is told as soon as it is known, before the batches that still wait: the engine reads the cache, which is
     /// never older than what waits, and drops what is older than it has.
     pub async fn recv(&mut self) -> Option<Arrival> {
         loop {
-            if let Some(gap) = self.take_gap() {
-                return Some(gap);
+            if let Some(loss) = self.take_loss() {
+                return Some(loss);
             }
             tokio::select! {
                 batch = self.batches.recv() => return batch.map(Arrival::Batch),
@@ -76,8 +96,11 @@ impl Inbox {
         }
     }
 
-    fn take_gap(&self) -> Option<Arrival> {
-        let mut channels = self.lost.channels.lock();
-        (!channels.is_empty()).then(|| Arrival::Gap(channels.drain().collect()))
+    fn take_loss(&self) -> Option<Arrival> {
+        let mut untold = self.lost.untold.lock();
+        if !untold.channels.is_empty() {
+            return Some(Arrival::Gap(untold.channels.drain().collect()));
+        }
+        untold.ours.take().map(Arrival::Republish)
     }
 }

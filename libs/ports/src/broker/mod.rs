@@ -1,5 +1,6 @@
 //! `Broker`: how a position gets from the node that took it in to the nodes that watch its owner.
 
+mod affected;
 pub mod conformance;
 pub mod embedded;
 mod inbox;
@@ -7,10 +8,11 @@ mod inbox;
 use std::fmt;
 
 use async_trait::async_trait;
-use model::{Fix, UserId};
+use model::{Fix, NodeId, UserId};
 
 use crate::PortError;
 
+pub use affected::Affected;
 pub use inbox::{Inbox, InboxSender, inbox};
 
 /// What one can subscribe to.
@@ -19,6 +21,8 @@ pub use inbox::{Inbox, InboxSender, inbox};
 pub enum Channel {
     /// The positions of one user.
     User(UserId),
+    /// What is said to one node alone.
+    Node(NodeId),
 }
 
 /// One message; its channel follows from what it says.
@@ -27,6 +31,13 @@ pub enum Channel {
 pub enum Publication {
     /// A position, on its owner's channel.
     Location(Fix),
+    /// The newest position of a user, for all of the user's sessions on one node, in one message.
+    Directed {
+        /// To whom.
+        node: NodeId,
+        /// The position.
+        fix: Fix,
+    },
 }
 
 impl Publication {
@@ -34,6 +45,14 @@ impl Publication {
     pub fn channel(&self) -> Channel {
         match self {
             Publication::Location(fix) => Channel::User(fix.user),
+            Publication::Directed { node, .. } => Channel::Node(*node),
+        }
+    }
+
+    /// The position that it carries.
+    pub fn fix(&self) -> &Fix {
+        match self {
+            Publication::Location(fix) | Publication::Directed { fix, .. } => fix,
         }
     }
 }
@@ -43,8 +62,12 @@ impl Publication {
 pub enum Arrival {
     /// Messages, in the order of their publication for each publishing node and channel.
     Batch(Vec<Publication>),
-    /// Messages on these channels, in either direction, may have been lost until now; the subscriptions hold again.
+    /// Messages to this node on these channels may have been lost until now; the subscriptions hold again. The answer:
+    /// read the cache.
     Gap(Vec<Channel>),
+    /// What this node published on these channels until now may not have reached everybody. The answer: publish the
+    /// last of it again.
+    Republish(Affected),
 }
 
 /// Some messages of a `publish` may not have gone out. Publishing them again is always allowed.
@@ -79,11 +102,15 @@ impl fmt::Debug for Unconfirmed {
 ///    subscribed; calling again is allowed.
 /// 6. After `unsubscribe` returned, publications whose call begins later do not arrive; what was under way may.
 ///    Unsubscribing from what is not subscribed is no error.
-/// 7. A [`Arrival::Gap`] means: messages on these channels, in either direction, may have been lost until now, and the
-///    subscription holds again. It names only subscribed channels. Its cause (a lost connection, a full inbox, a ring
-///    change, a failed probe) is invisible. It may be told before messages that arrived earlier and still wait.
+/// 7. A [`Arrival::Gap`] means: messages to this node on these channels may have been lost until now, and the
+///    subscription holds again. It names only subscribed channels. Its cause (a lost connection, a full inbox, a change
+///    of routing, a failed probe) is invisible. It may be told before messages that arrived earlier and still wait.
 /// 8. The inbox is bounded. When it is full, what does not fit becomes a `Gap`; publishers never wait for a slow
 ///    receiver.
+/// 9. A [`Arrival::Republish`] means: what this node published on the channels that it holds, confirmed or not, may not
+///    have reached every subscriber until now; what is published from now on does. It is told whether this node is
+///    subscribed to them or not. Several that wait become one, which holds what any of them held, or more; none is ever
+///    lost, however full the inbox.
 #[async_trait]
 pub trait Broker: Send + Sync {
     /// Publishes each message on its channel.

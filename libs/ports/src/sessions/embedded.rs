@@ -1,11 +1,13 @@
 //! The session registry in memory.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
-use model::{Generation, UserId};
+use model::{Generation, MonotonicMs, UserId};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
-use super::{SessionKey, Sessions, Sharing};
+use super::{Claimed, ENTRY, SessionKey, Sessions, Sharing};
 use crate::health::{Health, Switch};
 use crate::{Clock, PortError};
 
@@ -18,10 +20,16 @@ pub struct EmbeddedSessions {
 
 #[derive(Default)]
 struct Registry {
-    sharing: FxHashMap<UserId, Sharing>,
+    entries: FxHashMap<UserId, Entry>,
     /// No generation that was given to who is not in the map any more is above this. One number in place of an entry
     /// for everybody who ever shared.
     released: Generation,
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    sharing: Sharing,
+    until: MonotonicMs,
 }
 
 impl EmbeddedSessions {
@@ -39,14 +47,21 @@ impl EmbeddedSessions {
     pub fn lose_data(&self) {
         *self.registry.lock() = Registry::default();
     }
+
+    /// Brings the end of an entry nearer, as if that time had passed; for tests.
+    pub fn age(&self, user: UserId, by: Duration) {
+        if let Some(entry) = self.registry.lock().entries.get_mut(&user) {
+            entry.until = MonotonicMs(entry.until.0.saturating_sub(by.as_millis() as u64));
+        }
+    }
 }
 
 #[async_trait]
 impl Sessions for EmbeddedSessions {
-    async fn claim(&self, user: UserId, session: SessionKey) -> Result<Generation, PortError> {
+    async fn claim(&self, user: UserId, session: SessionKey) -> Result<Claimed, PortError> {
         self.health.ask().await?;
-        let generation = self.registry.lock().claim(user, session, self.clock.wall().0);
-        self.health.answer(generation).await
+        let claimed = self.registry.lock().claim(user, session, self.clock);
+        self.health.answer(claimed).await
     }
 
     async fn release(&self, user: UserId, session: SessionKey) -> Result<bool, PortError> {
@@ -55,30 +70,59 @@ impl Sessions for EmbeddedSessions {
         self.health.answer(was_ours).await
     }
 
+    async fn renew(&self, claims: &[(UserId, Generation)]) -> Result<(), PortError> {
+        self.health.ask().await?;
+        let until = self.clock.monotonic().after(ENTRY);
+        {
+            let mut registry = self.registry.lock();
+            for (user, generation) in claims {
+                let entry = registry.entries.get_mut(user).filter(|entry| entry.sharing.generation == *generation);
+                entry.into_iter().for_each(|entry| entry.until = until);
+            }
+        }
+        self.health.answer(()).await
+    }
+
     async fn locate(&self, user: UserId) -> Result<Option<Sharing>, PortError> {
         self.health.ask().await?;
-        let sharing = self.registry.lock().sharing.get(&user).copied();
+        let sharing = self.registry.lock().current(user, self.clock.monotonic());
         self.health.answer(sharing).await
     }
 }
 
 impl Registry {
-    fn claim(&mut self, user: UserId, session: SessionKey, now_ms: u64) -> Generation {
-        let last = self.sharing.get(&user).map_or(self.released, |sharing| sharing.generation);
-        let generation = Generation(now_ms.max(last.0 + 1));
-        self.sharing.insert(user, Sharing { session, generation });
-        generation
+    /// Who shares; an entry that was not renewed is removed.
+    fn current(&mut self, user: UserId, now: MonotonicMs) -> Option<Sharing> {
+        let entry = *self.entries.get(&user)?;
+        if entry.until > now {
+            return Some(entry.sharing);
+        }
+        self.remove(user, entry.sharing.generation);
+        None
+    }
+
+    fn claim(&mut self, user: UserId, session: SessionKey, clock: Clock) -> Claimed {
+        let now = clock.monotonic();
+        let before = self.current(user, now);
+        let last = before.map_or(self.released, |before| before.generation);
+        let generation = Generation(clock.wall().0.max(last.0 + 1));
+        self.entries.insert(user, Entry { sharing: Sharing { session, generation }, until: now.after(ENTRY) });
+        Claimed { generation, before: before.map(|before| before.session) }
     }
 
     fn release(&mut self, user: UserId, session: SessionKey) -> bool {
-        match self.sharing.get(&user) {
-            Some(sharing) if sharing.session == session => {
-                self.released = self.released.max(sharing.generation);
-                self.sharing.remove(&user);
+        match self.entries.get(&user) {
+            Some(entry) if entry.sharing.session == session => {
+                self.remove(user, entry.sharing.generation);
                 true
             }
             _ => false,
         }
+    }
+
+    fn remove(&mut self, user: UserId, generation: Generation) {
+        self.released = self.released.max(generation);
+        self.entries.remove(&user);
     }
 }
 
@@ -91,10 +135,13 @@ mod tests {
     #[test]
     fn who_released_and_claims_again_in_the_same_millisecond_gets_a_higher_generation() {
         let key = SessionKey { node: NodeId(1), session: SessionId(1) };
-        let mut registry = Registry::default();
-        let before = registry.claim(UserId(7), key, 1_000);
-        assert!(registry.release(UserId(7), key));
-        assert!(registry.claim(UserId(7), key, 1_000) > before);
-        assert!(registry.claim(UserId(7), key, 500) > before, "the clock stepped back");
+        // Virtual time stands still while nobody waits.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let (mut registry, clock) = (Registry::default(), Clock::virtual_from_now());
+            let before = registry.claim(UserId(7), key, clock).generation;
+            assert!(registry.release(UserId(7), key));
+            assert!(registry.claim(UserId(7), key, clock).generation > before);
+        });
     }
 }

@@ -65,6 +65,12 @@ mod sessions_on_one_server {
 
     struct Registry(String);
 
+    impl Registry {
+        fn key(&self, user: UserId) -> String {
+            format!("{}session:{user}", self.0)
+        }
+    }
+
     #[async_trait]
     impl Harness for Registry {
         type Node = Arc<dyn Sessions>;
@@ -77,7 +83,13 @@ mod sessions_on_one_server {
     #[async_trait]
     impl SessionsHarness for Registry {
         async fn lose_data(&self, user: UserId) {
-            one().command(&[b"DEL", format!("{}session:{user}", self.0).as_bytes()]);
+            one().command(&[b"DEL", self.key(user).as_bytes()]);
+        }
+
+        async fn age(&self, user: UserId, by: Duration) {
+            const AGE: &[u8] = b"local left = redis.call('PTTL', KEYS[1]) - ARGV[1]
+return redis.call('PEXPIRE', KEYS[1], left)";
+            one().command(&[b"EVAL", AGE, b"1", self.key(user).as_bytes(), by.as_millis().to_string().as_bytes()]);
         }
     }
     ports::sessions_conformance!([tokio::test] Registry(fresh_name("sessions:")));

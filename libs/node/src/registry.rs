@@ -1,0 +1,136 @@
+//! Which connection of a user shares, over all nodes: the registry, and the messages that go straight to a node.
+//!
+//! An entry of the registry counts as long as the node that made it is a member: a process that was killed leaves its
+//! entries behind, and nobody is to believe them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{Fix, Generation, MonotonicMs, NodeId, SessionId, UserId};
+use parking_lot::Mutex;
+use ports::{Channel, Claimed, PortError, Publication, SessionKey, Sharing};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::limits;
+use crate::shared::Shared;
+
+/// Who the members were when that was last asked.
+#[derive(Debug, Default)]
+pub(crate) struct Members(Mutex<Option<(MonotonicMs, Vec<NodeId>)>>);
+
+impl Shared {
+    /// Makes a connection here the sharing one of its user.
+    pub(crate) async fn claim(&self, user: UserId, session: SessionId) -> Result<Claimed, PortError> {
+        self.backends.sessions.claim(user, SessionKey { node: self.id, session }).await
+    }
+
+    /// Who shares, and is still there.
+    pub(crate) async fn sharing(&self, user: UserId) -> Result<Option<Sharing>, PortError> {
+        let Some(sharing) = self.backends.sessions.locate(user).await? else { return Ok(None) };
+        let node = sharing.session.node;
+        Ok(if node == self.id || self.is_member(node).await { Some(sharing) } else { None })
+    }
+
+    /// When discovery is out of reach, whoever was a member counts as one: an entry is right far more often than not.
+    async fn is_member(&self, node: NodeId) -> bool {
+        let now = self.clock.monotonic();
+        let fresh = |asked: &MonotonicMs| now.since(*asked) < limits::MEMBERS;
+        let known = self.members.0.lock().as_ref().filter(|(at, _)| fresh(at)).map(|(_, all)| all.contains(&node));
+        if let Some(known) = known {
+            return known;
+        }
+        match timeout(limits::CONTROL_PATIENCE, self.backends.discovery.members()).await {
+            Ok(Ok(all)) => {
+                let is_member = all.contains(&node);
+                *self.members.0.lock() = Some((now, all));
+                is_member
+            }
+            _ => true,
+        }
+    }
+
+    /// Tells all connections of the fix's user on another node of it, in one message: the one that shares there moves,
+    /// or learns that it shares no longer. At most once; without it that node finds out by the cache's answer to its
+    /// next position.
+    pub(crate) async fn tell(&self, node: NodeId, fix: &Fix) {
+        if node == self.id {
+            return;
+        }
+        let message = [Publication::Directed { node, fix: *fix }];
+        let told = timeout(limits::CONNECT_PATIENCE, self.backends.broker.publish(&message)).await;
+        if !matches!(told, Ok(Ok(()))) {
+            self.metrics.failure("broker");
+        }
+    }
+
+    /// What another node told this one: where a user is by now who has connections here.
+    pub(crate) fn directed(&self, fix: &Fix) {
+        let shard = self.shard_of(fix.user);
+        let ((), begun) = self.with_interests(shard, |shard, interests| {
+            if shard.generation_shared(fix.user).is_some_and(|ours| ours < fix.order.generation) {
+                // The connection that shares now is elsewhere.
+                if let Some(viewer) = shard.superseded(fix.user, fix.order.generation) {
+                    shard.follow_own(viewer, interests);
+                }
+            }
+            // Whose generation is ours was posted elsewhere; it is published by the node that took it in.
+            shard.moved(fix);
+        });
+        self.subscriptions.submit(begun);
+        self.heard(std::iter::once((*fix, self.interest.shards(fix.user))));
+    }
+
+    /// The cache holds a newer position than this one of ours: either a later one of the same device, or another
+    /// device shares now, and ours watches from here on.
+    pub(crate) async fn check_superseded(&self, shard: usize, fix: &Fix) {
+        let Ok(Some(sharing)) = self.backends.sessions.locate(fix.user).await else { return };
+        if sharing.generation <= fix.order.generation {
+            return;
+        }
+        let ((), begun) = self.with_interests(shard, |shard, interests| {
+            if let Some(viewer) = shard.superseded(fix.user, fix.order.generation) {
+                shard.follow_own(viewer, interests);
+            }
+        });
+        self.subscriptions.submit(begun);
+    }
+}
+
+/// Subscribes to what is said to this node alone. Until then, and for good when it fails, its connections find out by
+/// the cache's answers.
+pub(crate) async fn listen(shared: Arc<Shared>, stop: CancellationToken) {
+    let own = [Channel::Node(shared.id)];
+    let subscribe = async {
+        while shared.backends.broker.subscribe(&own).await.is_err() {
+            shared.metrics.failure("broker");
+            sleep(limits::RETRY).await;
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = subscribe => {}
+    }
+}
+
+/// Prolongs the entries of the connections that share here, until `stop`.
+pub(crate) async fn renew(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut turns = interval(limits::RENEW);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = turns.tick() => {}
+        }
+        for shard in &*shared.shards {
+            let claims: Vec<(UserId, Generation)> = shard.lock().all_sharing().collect();
+            for claims in claims.chunks(limits::SUBSCRIPTION_BATCH) {
+                if let Err(error) = shared.backends.sessions.renew(claims).await {
+                    tracing::debug!(%error, "entries of sharing connections were not prolonged; the next turn will");
+                }
+                // There are two more turns before an entry ends: no need to hurry the store.
+                sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+}
