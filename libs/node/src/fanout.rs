@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::UserId;
-use ports::{Arrival, Channel, Inbox, Publication};
+use ports::{Affected, Arrival, Channel, Inbox, Publication};
 use rustc_hash::FxHashSet;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +19,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut inbox: Inbox, stop: Cancellatio
         match arrival {
             Some(Arrival::Batch(batch)) => hear(&shared, &batch),
             Some(Arrival::Gap(channels)) => recover(&shared, &channels),
+            Some(Arrival::Republish(affected)) => publish_again(&shared, &affected),
             None => return,
         }
     }
@@ -36,8 +37,7 @@ fn hear(shared: &Shared, batch: &[Publication]) {
     shared.heard(fixes.map(|fix| (fix, shared.interest.shards(fix.user))));
 }
 
-/// Every gap is answered alike: read the cache for those channels, publish the last position of our own users among
-/// them.
+/// Every gap is answered alike: read the cache for those channels.
 fn recover(shared: &Shared, channels: &[Channel]) {
     shared.metrics.gaps.inc();
     let users: FxHashSet<UserId> = channels
@@ -47,10 +47,15 @@ fn recover(shared: &Shared, channels: &[Channel]) {
             _ => None,
         })
         .collect();
-    tracing::info!(channels = users.len(), "a gap: reading the cache and publishing again");
+    tracing::info!(channels = users.len(), "a gap: reading the cache");
     users.iter().for_each(|&user| shared.interest.lost(user));
-    shared.subscriptions.submit(users.iter().copied().collect());
+    shared.subscriptions.submit(users.into_iter().collect());
+}
+
+/// The other direction: what our own users sent last goes out again.
+fn publish_again(shared: &Shared, affected: &Affected) {
+    tracing::info!("a change of routing: publishing again");
     for shard in 0..shared.shards.len() {
-        shared.publish_again(shard, |user| users.contains(&user));
+        shared.publish_again(shard, |user| affected.holds(Channel::User(user)));
     }
 }

@@ -126,7 +126,7 @@ impl Shared {
         }
     }
 
-    /// Sends the last position of our own users again, those that `which` picks: the other direction of a gap.
+    /// Sends the last position of our own users again, those that `which` picks.
     pub(crate) fn publish_again(&self, shard: usize, which: impl Fn(UserId) -> bool) {
         let now = self.clock.monotonic();
         let fixes: Vec<Fix> = self.shards[shard]

@@ -62,6 +62,10 @@ mod broker {
             node.restore_connection();
         }
 
+        async fn change_routing(&self) {
+            self.0.change_routing();
+        }
+
         fn clock(&self) -> Clock {
             self.1
         }

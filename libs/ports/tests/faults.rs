@@ -123,6 +123,18 @@ async fn messages_that_a_test_wants_lost_are_told_as_a_gap() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn messages_that_a_test_wants_misdirected_are_to_be_published_again() {
+    let (bus, _publisher, _subscriber, mut inbox) = two_nodes().await;
+    let (sender, mut told) = bus.attach(8);
+    sender.misdirect_next(1);
+    let second = message(2);
+    sender.publish(&[message(1), second]).await.expect("confirmed all the same");
+    assert_eq!(inbox.recv().await, Some(Arrival::Batch(vec![second])));
+    let Some(Arrival::Republish(affected)) = told.recv().await else { panic!("not told") };
+    assert_eq!([USER, UserId(8)].map(|user| affected.holds(Channel::User(user))), [true, false]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_that_is_gone_leaves_its_place_and_no_subscriptions() {
     let bus = EmbeddedBus::new();
     for _ in 0..200 {

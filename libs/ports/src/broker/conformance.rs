@@ -9,9 +9,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use model::{Fix, Generation, MonotonicMs, Motion, Order, Place, PolicyVersion, Position, TimestampMs, UserId};
 
-use super::{Arrival, Broker, Channel, Inbox, Publication};
+use super::{Affected, Arrival, Broker, Channel, Inbox, Publication};
 use crate::Clock;
-use crate::conformance::{fresh_user, fresh_users, soon};
+use crate::conformance::{fresh_node, fresh_user, fresh_users, soon};
 
 /// Makes a test of every sentence: `broker_conformance!([tokio::test] harness)`.
 #[macro_export]
@@ -33,6 +33,11 @@ macro_rules! broker_conformance {
             publishers_do_not_wait_for_a_full_inbox_and_what_is_lost_is_told,
             a_gap_names_only_subscribed_channels,
             a_large_batch_arrives,
+            what_is_said_to_one_node_arrives_there_alone,
+            a_change_of_routing_is_told_to_who_publishes_and_watches_nobody,
+            a_change_of_routing_is_told_to_who_watches,
+            what_is_to_be_published_again_is_told_however_full_the_inbox,
+            messages_lost_on_their_way_here_are_no_reason_to_publish_again,
         }
     };
 }
@@ -48,6 +53,9 @@ pub trait BrokerHarness: Send + Sync {
 
     /// Makes the node lose the connections that its messages arrive on. They come back by themselves.
     async fn lose_subscription(&self, node: &Self::Broker);
+
+    /// Changes the way of every channel, for all nodes. Returns when all of them have noticed.
+    async fn change_routing(&self);
 
     /// The clock that the nodes were given.
     fn clock(&self) -> Clock {
@@ -86,6 +94,8 @@ fn fix(message: &Publication) -> Fix {
 struct Heard {
     messages: Vec<Fix>,
     gaps: HashSet<Channel>,
+    /// What this node is to publish again.
+    again: Option<Affected>,
 }
 
 impl Heard {
@@ -93,7 +103,18 @@ impl Heard {
         match arrival {
             Arrival::Batch(messages) => self.messages.extend(messages.iter().map(fix)),
             Arrival::Gap(channels) => self.gaps.extend(channels),
+            Arrival::Republish(affected) => {
+                self.again = Some(match self.again.take() {
+                    Some(before) => before.or(affected),
+                    None => affected,
+                });
+            }
         }
+    }
+
+    /// Whether what this node published of the user is to be published again.
+    fn asks_for(&self, user: UserId) -> bool {
+        self.again.as_ref().is_some_and(|affected| affected.holds(channel(user)))
     }
 
     /// The times of the messages of one user, in the order of their arrival.
@@ -339,4 +360,91 @@ pub async fn a_large_batch_arrives(harness: &impl BrokerHarness) {
     let heard = hear(&mut inbox, |heard| heard.messages.len() + heard.gaps.len() >= users.len()).await;
     let arrived: HashSet<UserId> = heard.messages.iter().map(|fix| fix.user).collect();
     assert_eq!(arrived.len(), users.len());
+}
+
+/// Sentence 1: a node's own channel.
+pub async fn what_is_said_to_one_node_arrives_there_alone(harness: &impl BrokerHarness) {
+    let (publisher, _inbox) = harness.attach(ROOMY).await;
+    let (meant, mut inbox) = harness.attach(ROOMY).await;
+    let (watching, mut other_inbox) = harness.attach(ROOMY).await;
+    let (node, other, user) = (fresh_node(), fresh_node(), fresh_user());
+    meant.subscribe(&[Channel::Node(node)]).await.unwrap();
+    watching.subscribe(&[Channel::Node(other), channel(user)]).await.unwrap();
+    let directed = |node, ts| Publication::Directed { node, fix: fix(&message(harness, user, ts)) };
+    // Of somebody whom that node does not watch.
+    publisher.publish(&[directed(node, 1), message(harness, user, 2), directed(node, 3)]).await.unwrap();
+    assert_eq!(hear_all(&mut inbox).await.of(user), [1, 3], "in order, and nothing of the user's own channel");
+    assert_eq!(hear_all(&mut other_inbox).await.of(user), [2], "not its channel");
+    meant.unsubscribe(&[Channel::Node(node)]).await.unwrap();
+    publisher.publish(&[directed(node, 4)]).await.unwrap();
+    assert!(hear_all(&mut inbox).await.of(user).is_empty());
+    meant.subscribe(&[Channel::Node(node)]).await.unwrap();
+    harness.lose_subscription(&meant).await;
+    let heard = hear(&mut inbox, |heard| !heard.gaps.is_empty()).await;
+    assert_eq!(heard.gaps, HashSet::from([Channel::Node(node)]));
+}
+
+/// Sentence 9.
+pub async fn a_change_of_routing_is_told_to_who_publishes_and_watches_nobody(harness: &impl BrokerHarness) {
+    let (publisher, mut inbox) = harness.attach(ROOMY).await;
+    let users: [UserId; 20] = fresh_users();
+    publisher.publish(&users.map(|user| message(harness, user, 1))).await.unwrap();
+    assert!(hear_all(&mut inbox).await.again.is_none(), "nothing has changed");
+    for round in 2..4 {
+        harness.change_routing().await;
+        let heard = hear(&mut inbox, |heard| users.iter().all(|user| heard.asks_for(*user))).await;
+        assert!(heard.gaps.is_empty(), "it watches nobody");
+        // And what is published from now on reaches who subscribes by then.
+        let (subscriber, mut arrived) = harness.attach(ROOMY).await;
+        subscriber.subscribe(&users.map(channel)).await.unwrap();
+        publisher.publish(&users.map(|user| message(harness, user, round))).await.unwrap();
+        hear(&mut arrived, |heard| users.iter().all(|user| heard.of(*user).contains(&round))).await;
+    }
+    assert!(hear_all(&mut inbox).await.again.is_none(), "told once");
+}
+
+/// Sentences 7 and 9.
+pub async fn a_change_of_routing_is_told_to_who_watches(harness: &impl BrokerHarness) {
+    let (publisher, _inbox) = harness.attach(ROOMY).await;
+    let (subscriber, mut inbox) = harness.attach(ROOMY).await;
+    let users: [UserId; 20] = fresh_users();
+    subscriber.subscribe(&users.map(channel)).await.unwrap();
+    harness.change_routing().await;
+    let all = HashSet::from(users.map(channel));
+    hear(&mut inbox, |heard| heard.gaps == all).await;
+    publisher.publish(&users.map(|user| message(harness, user, 1))).await.unwrap();
+    hear(&mut inbox, |heard| users.iter().all(|user| heard.of(*user) == [1])).await;
+}
+
+/// Sentences 8 and 9.
+pub async fn what_is_to_be_published_again_is_told_however_full_the_inbox(harness: &impl BrokerHarness) {
+    let (node, mut inbox) = harness.attach(1).await;
+    let users: [UserId; 50] = fresh_users();
+    node.subscribe(&users.map(channel)).await.unwrap();
+    for round in 0..20 {
+        // One call each: one batch each.
+        node.publish(&[message(harness, users[round], 1)]).await.unwrap();
+        if round % 8 == 0 {
+            harness.change_routing().await;
+        }
+    }
+    let heard = hear_all(&mut inbox).await;
+    assert!(users.iter().all(|user| heard.asks_for(*user)));
+    assert!(users[..20].iter().all(|user| heard.knows(*user)));
+}
+
+/// Sentence 9: that would be a storm whenever a node is slow.
+pub async fn messages_lost_on_their_way_here_are_no_reason_to_publish_again(harness: &impl BrokerHarness) {
+    let (node, mut inbox) = harness.attach(1).await;
+    let users: [UserId; 50] = fresh_users();
+    node.subscribe(&users.map(channel)).await.unwrap();
+    for user in users {
+        node.publish(&[message(harness, user, 1)]).await.unwrap();
+    }
+    harness.lose_subscription(&node).await;
+    let mut heard = hear(&mut inbox, |heard| heard.gaps.len() == users.len()).await;
+    while let Ok(Some(arrival)) = tokio::time::timeout(A_WHILE, inbox.recv()).await {
+        heard.add(arrival);
+    }
+    assert_eq!(heard.again, None);
 }

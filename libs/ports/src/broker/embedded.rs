@@ -149,10 +149,10 @@ impl Broker for EmbeddedBroker {
         let unconfirmed = |cause| Unconfirmed { indexes: (0..batch.len()).collect(), cause };
         self.ask().await.map_err(unconfirmed)?;
         let (misdirected, rest) = batch.split_at(take(&self.line.misdirect_next, batch.len()));
-        let routes = self.routes.read();
-        routes.misdirect(self.slot, misdirected);
-        routes.publish(rest);
-        drop(routes);
+        if !misdirected.is_empty() {
+            self.routes.read().misdirect(self.slot, misdirected);
+        }
+        self.routes.read().publish(rest);
         self.health.answer(()).await.map_err(unconfirmed)
     }
 
@@ -218,7 +218,7 @@ impl Routes {
 
     /// Takes messages of one node to nobody.
     fn misdirect(&self, slot: usize, messages: &[Publication]) {
-        if let Some(node) = self.nodes[slot].as_ref().filter(|_| !messages.is_empty()) {
+        if let Some(node) = &self.nodes[slot] {
             let channels: FxHashSet<Channel> = messages.iter().map(Publication::channel).collect();
             node.inbox.republish(Affected::by(move |channel| channels.contains(&channel)));
         }
