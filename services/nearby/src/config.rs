@@ -32,11 +32,22 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "documented in default.toml, where operators read it")]
 pub struct Server {
+    pub roles: Vec<Role>,
     pub listen: SocketAddr,
     pub origins: Vec<String>,
     pub connections_per_address: usize,
     pub connections: usize,
     pub drain_ms: u64,
+}
+
+/// What a process serves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Everything that carries positions live.
+    Gateway,
+    /// Records over REST.
+    Api,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -149,7 +160,7 @@ pub enum LogFormat {
 }
 
 /// Keys that hold a list: in a variable its items are parted by commas.
-const LISTS: [&str; 3] = ["server.origins", "deployment.cluster.etcd", "deployment.cluster.cassandra"];
+const LISTS: [&str; 4] = ["server.roles", "server.origins", "deployment.cluster.etcd", "deployment.cluster.cassandra"];
 
 /// What flags may override.
 #[derive(Clone, Debug, Default)]
@@ -222,6 +233,14 @@ impl Config {
         );
         let days = self.history.retention_days;
         ensure!((1..=3_650).contains(&days), "history.retention_days must be from 1 to 3650, and is {days}");
+        ensure!(!self.server.roles.is_empty(), "server.roles must name gateway, api or both");
+        if let Deployment::Embedded { .. } = self.deployment {
+            let both = self.serves(Role::Gateway) && self.serves(Role::Api);
+            ensure!(
+                both,
+                "server.roles must be gateway and api: an embedded deployment is one process, which needs both"
+            );
+        }
         for origin in &self.server.origins {
             let path = origin.split_once("://").map(|(_, host)| host.contains('/'));
             if path != Some(false) {
@@ -229,6 +248,11 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// Whether this process has that role.
+    pub fn serves(&self, role: Role) -> bool {
+        self.server.roles.contains(&role)
     }
 
     /// The engine's part.
@@ -314,6 +338,14 @@ mod tests {
     }
 
     #[test]
+    fn a_role_alone_is_for_a_cluster() {
+        const API: (&str, &str) = ("NEARBY_SERVER__ROLES", "api");
+        let config = with(&[&CLUSTER[..], &[API]].concat()).unwrap();
+        assert!(config.serves(Role::Api) && !config.serves(Role::Gateway));
+        assert!(complaint(&[API]).contains("server.roles"));
+    }
+
+    #[test]
     fn a_mistake_is_named() {
         for (variable, value, named) in [
             ("NEARBY_LOCATION__TTL", "5", "ttl"),
@@ -321,6 +353,7 @@ mod tests {
             ("NEARBY_LOCATION__TTL_S", "0", "location.ttl_s"),
             ("NEARBY_LOCATION__RADIUS_M", "60000", "location.max_radius_m"),
             ("NEARBY_SERVER__LISTEN", "here", "listen"),
+            ("NEARBY_SERVER__ROLES", "cook", "roles"),
             ("NEARBY_SERVER__ORIGINS", "app.example.com", "server.origins"),
             ("NEARBY_LOG__FORMAT", "xml", "format"),
             ("NEARBY_DEPLOYMENT__TAPE__REEL", "1", "deployment"),

@@ -3,6 +3,8 @@
 pub mod commands;
 pub mod config;
 mod demo;
+mod keys;
+mod metrics;
 pub mod secret;
 pub mod backends;
 pub mod wiring;

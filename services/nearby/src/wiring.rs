@@ -1,27 +1,27 @@
 //! From a configuration to a running process, on one page. Only here are backends chosen.
 
-use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use api::{ApiLimits, ApiState, Changes};
+use axum::Router;
 use gateway::{Admission, GatewayLimits, GatewayState};
-use model::NodeId;
-use node::Node;
-use ports::{Clock, Users};
+use model::{NodeId, PolicyVersion};
+use node::{Backends, Node};
+use ports::{Clock, ControlLog, Users};
 use prometheus_client::registry::Registry;
 use protocol::close::CloseCode;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use web::{Authenticator, Readiness, ServerLimits, TokenKeys};
+use web::{Authenticator, Readiness, ServerLimits};
 
-use crate::config::Config;
-use crate::{backends, secret};
+use crate::backends::{Host, Live, Ports};
+use crate::config::{Config, Role};
+use crate::{backends, keys};
 
 /// How long a stop may take beyond the spread of the closes.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
@@ -30,7 +30,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(10);
 pub struct App {
     /// Where it listens.
     pub address: SocketAddr,
-    node: Arc<Node>,
+    /// The engine, in a gateway.
+    node: Option<Arc<Node>>,
     readiness: Readiness,
     connections: TaskTracker,
     changes: Changes,
@@ -41,48 +42,59 @@ pub struct App {
 }
 
 impl App {
-    /// Starts everything. The port is bound last: who can connect is served.
+    /// Starts everything that its roles ask for. The port is bound last: who can connect is served.
     pub async fn start(config: &Config) -> anyhow::Result<App> {
         let clock = Clock::System;
-        let keys = keys(config)?;
+        let keys = keys::load(config)?;
         let id = NodeId(rand::random());
         let (tasks, stop_server) = (TaskTracker::new(), CancellationToken::new());
         let stop_backends = CancellationToken::new();
-        let ports = backends::open(config, id, clock, &tasks, &stop_backends).await?;
-        let mut registry = Registry::default();
-        let shards = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(node::limits::SHARDS));
-        let settings = config.node_settings(shards);
-        let node = Node::start(id, settings, ports.node.clone(), ports.inbox, clock, &mut registry).await?;
-        let node = Arc::new(node);
-        let readiness = Readiness::new();
+        let (mut registry, readiness) = (Registry::default(), Readiness::new());
+        let host = Host {
+            id,
+            clock,
+            is_gateway: config.serves(Role::Gateway),
+            tasks: &tasks,
+            stop: &stop_backends,
+            registry: &mut registry,
+            readiness: &readiness,
+        };
+        let mut ports = backends::open(config, host).await?;
+        let node = match ports.live.take() {
+            Some(live) => Some(Arc::new(start_node(config, id, &ports, live, clock, &mut registry).await?)),
+            None => None,
+        };
         let authenticator = Arc::new(Authenticator::new(keys, ports.users.clone(), clock));
-        let gateway = gateway_state(config, &node, &authenticator, &ports.users, &readiness);
         let records = ApiState {
-            users: ports.users,
-            friendships: ports.node.friendships,
-            history: ports.node.history,
-            cache: ports.node.cache,
-            control: ports.node.control,
-            authenticator,
+            users: ports.users.clone(),
+            friendships: ports.friendships,
+            history: ports.history,
+            cache: ports.cache,
+            control: ports.control.clone(),
+            authenticator: authenticator.clone(),
             clock,
             registry: Arc::new(registry),
             readiness: readiness.clone(),
             changes: Changes::new(),
             limits: ApiLimits::default(),
         };
-        let resumed = api::resume_deletions(&records).await?;
-        if resumed > 0 {
-            tracing::info!(users = resumed, "finished deletions that were interrupted");
+        let gateway = node.as_ref().map(|node| gateway_state(config, node, &authenticator, &ports.users, &readiness));
+        let connections = gateway.as_ref().map_or_else(TaskTracker::new, |gateway| gateway.connections.clone());
+        let changes = records.changes.clone();
+        if config.serves(Role::Api) {
+            tasks.spawn(resume_deletions(records.clone(), stop_server.clone()));
         }
-        let (connections, changes) = (gateway.connections.clone(), records.changes.clone());
-        let router = api::router(records, Some(gateway::openapi())).merge(gateway::router(gateway));
-        let router = web::with_problem_fallbacks(router);
+        let router = router(config, records, gateway);
         let listen = config.server.listen;
         let listener = TcpListener::bind(listen).await.with_context(|| format!("{listen} cannot be listened on"))?;
         let address = listener.local_addr()?;
         let limits = server_limits(config);
         tasks.spawn(serve(web::server::serve(listener, router, limits, tasks.clone(), stop_server.clone())));
-        tasks.spawn(watch_right_to_send(node.clone(), readiness.check("control-log"), stop_server.clone()));
+        let check = readiness.check("control-log");
+        match &node {
+            Some(node) => tasks.spawn(watch_right_to_send(node.clone(), check, stop_server.clone())),
+            None => tasks.spawn(watch_control_log(ports.control, check, stop_server.clone())),
+        };
         let drain = Duration::from_millis(config.server.drain_ms);
         Ok(App { address, node, readiness, connections, changes, tasks, stop_server, stop_backends, drain })
     }
@@ -91,14 +103,17 @@ impl App {
     /// was taken in written, and gone. An error if something could not be written in time.
     pub async fn stop(self) -> anyhow::Result<()> {
         self.readiness.drain();
-        self.node.close_all(CloseCode::Restart);
+        self.node.iter().for_each(|node| node.close_all(CloseCode::Restart));
         self.connections.close();
         if timeout(self.drain + STOP_PATIENCE, self.connections.wait()).await.is_err() {
             tracing::warn!(connections = self.connections.len(), "connections that did not close in time are cut");
         }
         self.stop_server.cancel();
         let _ = timeout(STOP_PATIENCE, self.changes.finished()).await;
-        let stopped = self.node.stop(STOP_PATIENCE).await;
+        let stopped = match self.node {
+            Some(node) => node.stop(STOP_PATIENCE).await,
+            None => Ok(()),
+        };
         // After the engine, which wrote through them to the last.
         self.stop_backends.cancel();
         self.tasks.close();
@@ -107,46 +122,62 @@ impl App {
     }
 }
 
+async fn start_node(
+    config: &Config,
+    id: NodeId,
+    ports: &Ports,
+    live: Live,
+    clock: Clock,
+    registry: &mut Registry,
+) -> anyhow::Result<Node> {
+    let shards = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(node::limits::SHARDS));
+    let backends = Backends {
+        broker: live.broker,
+        cache: ports.cache.clone(),
+        history: ports.history.clone(),
+        friendships: ports.friendships.clone(),
+        sessions: live.sessions,
+        control: ports.control.clone(),
+        discovery: ports.discovery.clone(),
+    };
+    Ok(Node::start(id, config.node_settings(shards), backends, live.inbox, clock, registry).await?)
+}
+
+/// What the roles serve; every process has health, metrics and a document of what it serves.
+fn router(config: &Config, records: ApiState, gateway: Option<GatewayState>) -> Router {
+    let live = gateway.as_ref().map(|_| gateway::openapi());
+    let router = match (config.serves(Role::Api), live) {
+        (true, live) => api::router(records, live),
+        (false, live) => api::operations_router(records.readiness, records.registry, live.unwrap_or_default()),
+    };
+    let router = match gateway {
+        Some(gateway) => router.merge(gateway::router(gateway)),
+        None => router,
+    };
+    web::with_problem_fallbacks(router)
+}
+
+/// How soon deletions that could not be taken up are tried again.
+const RESUME: Duration = Duration::from_secs(5);
+
+/// Ends what a crash interrupted, as soon as all that it needs is within reach.
+async fn resume_deletions(records: ApiState, stop: CancellationToken) {
+    loop {
+        match api::resume_deletions(&records).await {
+            Ok(0) => return,
+            Ok(users) => return tracing::info!(users, "finished deletions that were interrupted"),
+            Err(error) => tracing::warn!(%error, "interrupted deletions could not be finished and will be tried again"),
+        }
+        if timeout(RESUME, stop.cancelled()).await.is_ok() {
+            return;
+        }
+    }
+}
+
 async fn serve(server: impl Future<Output = std::io::Result<()>>) {
     if let Err(error) = server.await {
         tracing::error!(%error, "the server ended");
     }
-}
-
-fn keys(config: &Config) -> anyhow::Result<TokenKeys> {
-    let auth = &config.auth;
-    let read = |key: &str, file: &Path| {
-        fs::read(file).with_context(|| format!("auth.{key}: {} cannot be read", file.display()))
-    };
-    let given = |file: &Path| !file.as_os_str().is_empty();
-    let mut keys = TokenKeys::new();
-    if given(&auth.hs256_secret_file) {
-        let secret = read("hs256_secret_file", &auth.hs256_secret_file)?;
-        keys = keys.with_hs256(&secret).context("auth.hs256_secret_file")?;
-    }
-    if given(&auth.eddsa_pem_file) {
-        let pem = read("eddsa_pem_file", &auth.eddsa_pem_file)?;
-        keys = keys.with_eddsa_pem(&pem).context("auth.eddsa_pem_file")?;
-    }
-    if given(&auth.rs256_pem_file) {
-        let pem = read("rs256_pem_file", &auth.rs256_pem_file)?;
-        keys = keys.with_rs256_pem(&pem).context("auth.rs256_pem_file")?;
-    }
-    if given(&auth.jwks_file) {
-        let jwks = read("jwks_file", &auth.jwks_file)?;
-        keys = keys.with_jwks(&jwks).context("auth.jwks_file")?;
-    }
-    if keys.is_empty() {
-        let data_dir = config.data_dir().context("auth: configure the keys that tokens are verified with")?;
-        keys = keys.with_hs256(&secret::load_or_make(data_dir)?)?;
-    }
-    if !auth.issuer.is_empty() {
-        keys = keys.with_issuer(auth.issuer.clone());
-    }
-    if !auth.audience.is_empty() {
-        keys = keys.with_audience(auth.audience.clone());
-    }
-    Ok(keys)
 }
 
 fn gateway_state(
@@ -191,6 +222,22 @@ async fn watch_right_to_send(node: Arc<Node>, check: web::Check, stop: Cancellat
             check.missing("out of reach: positions are not sent");
         }
         if timeout(Duration::from_millis(500), stop.cancelled()).await.is_ok() {
+            return;
+        }
+    }
+}
+
+/// How often a process without an engine looks whether its changes could be told.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// A process that cannot append to the control log can answer no change of friends.
+async fn watch_control_log(control: Arc<dyn ControlLog>, check: web::Check, stop: CancellationToken) {
+    loop {
+        match timeout(LOOK, control.read_after(PolicyVersion(u64::MAX))).await {
+            Ok(Ok(_)) => check.ready(),
+            _ => check.missing("out of reach: changes of friends are refused"),
+        }
+        if timeout(LOOK, stop.cancelled()).await.is_ok() {
             return;
         }
     }
