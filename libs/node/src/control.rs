@@ -49,8 +49,7 @@ pub(crate) async fn begin(shared: &Arc<Shared>) -> Result<PolicyVersion, PortErr
     control.keep_alive().await?;
     // A fresh node has no edges: it starts at the log's end.
     let started = shared.clock.monotonic();
-    let read = patiently(shared.backends.control.read_after(PolicyVersion(u64::MAX))).await?;
-    let (LogRead::Entries { end, .. } | LogRead::Compacted { end }) = read;
+    let end = patiently(shared.backends.control.end()).await?;
     for shard in 0..shared.shards.len() {
         shared.with_shard(shard, |shard| shard.advance(end));
     }

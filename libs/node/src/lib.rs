@@ -8,8 +8,10 @@
 //! `interest`; `limits` has every bound. No backend is named here.
 
 pub mod limits;
+mod planted;
 mod settings;
 mod rate;
+mod watermark;
 mod signal;
 mod session;
 mod calls;
@@ -29,6 +31,7 @@ mod node;
 pub use calls::{Answer, NearbyCall};
 pub use metrics::{Metrics, Outcome};
 pub use node::Node;
+pub use planted::{Break, Freezer};
 pub use session::{Drain, Refused, Session};
 pub use settings::Settings;
 pub use shared::Backends;

@@ -79,7 +79,7 @@ pub const CALLERS: usize = 65_536;
 pub const CALL: Duration = Duration::from_secs(60);
 
 /// How far ahead of this machine's clock a device's time may be.
-pub const AHEAD: Duration = Duration::from_secs(120);
+pub const AHEAD: Duration = ports::history::AHEAD;
 
 const _: () = assert!(EDGES_PER_VIEWER <= u16::MAX as usize, "an edge's index is 16 bits");
 const _: () = assert!(SHARDS <= u32::BITS as usize, "one bit a shard");

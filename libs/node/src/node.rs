@@ -91,7 +91,10 @@ impl Node {
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(task);
+        match self.shared.settings.freezer {
+            None => self.tasks.spawn(task),
+            Some(freezer) => self.tasks.spawn(freezer.around(task)),
+        };
     }
 
     /// This process's id.

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::limits;
 use crate::shared::Shared;
+use crate::watermark::Watermark;
 
 /// A position on its way.
 #[derive(Clone, Copy, Debug)]
@@ -41,8 +42,7 @@ pub(crate) struct Pump {
     waiting: Mutex<Waiting>,
     bell: Notify,
     begun: AtomicU64,
-    done: AtomicU64,
-    progress: Notify,
+    done: Watermark,
 }
 
 impl Pump {
@@ -76,19 +76,7 @@ impl Pump {
             waiting.fixes.retain(|outgoing| outgoing.fix.user != user);
             waiting.index = waiting.fixes.iter().enumerate().map(|(at, outgoing)| (outgoing.fix.user, at)).collect();
         }
-        self.settled(self.begun.load(Ordering::Acquire)).await;
-    }
-
-    async fn settled(&self, begun: u64) {
-        loop {
-            let progress = self.progress.notified();
-            tokio::pin!(progress);
-            progress.as_mut().enable();
-            if self.done.load(Ordering::Acquire) >= begun {
-                return;
-            }
-            progress.await;
-        }
+        self.done.wait_for(self.begun.load(Ordering::Acquire)).await;
     }
 
     /// Waits until all that waits now has been sent once.
@@ -96,9 +84,9 @@ impl Pump {
         while !self.waiting.lock().fixes.is_empty() {
             self.bell.notify_one();
             let begun = self.begun.load(Ordering::Acquire) + 1;
-            self.settled(begun).await;
+            self.done.wait_for(begun).await;
         }
-        self.settled(self.begun.load(Ordering::Acquire)).await;
+        self.done.wait_for(self.begun.load(Ordering::Acquire)).await;
     }
 
     /// Remembers what the cache did not take, as far as there is room.
@@ -180,8 +168,8 @@ pub(crate) async fn run(shared: Arc<Shared>, shard: usize, stop: CancellationTok
                 break;
             }
             owing |= !send(&shared, shard, &mut batch, &mut unconfirmed).await;
-            pump.done.fetch_add(1, Ordering::AcqRel);
-            pump.progress.notify_waiters();
+            // One is sent at a time: all that were begun are done.
+            pump.done.reach(pump.begun.load(Ordering::Acquire));
             if overflowed {
                 shared.publish_again(shard, |_| true);
             }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::shared::Shared;
+use crate::watermark::Watermark;
 
 /// How long the writer rests after a failure.
 const REST: Duration = Duration::from_secs(1);
@@ -34,8 +35,7 @@ pub(crate) struct Recorder {
     bell: Notify,
     urgent: Notify,
     begun: AtomicU64,
-    done: AtomicU64,
-    progress: Notify,
+    done: Watermark,
     metrics: Metrics,
 }
 
@@ -46,8 +46,7 @@ impl Recorder {
             bell: Notify::new(),
             urgent: Notify::new(),
             begun: AtomicU64::new(0),
-            done: AtomicU64::new(0),
-            progress: Notify::new(),
+            done: Watermark::default(),
             metrics,
         }
     }
@@ -95,16 +94,7 @@ impl Recorder {
     /// Drops what waits of a user, and returns when nothing of theirs is being written any more.
     pub(crate) async fn forget(&self, user: UserId) {
         self.waiting.lock().points.retain(|point| point.user != user);
-        let begun = self.begun.load(Ordering::Acquire);
-        loop {
-            let progress = self.progress.notified();
-            tokio::pin!(progress);
-            progress.as_mut().enable();
-            if self.done.load(Ordering::Acquire) >= begun {
-                return;
-            }
-            progress.await;
-        }
+        self.done.wait_for(self.begun.load(Ordering::Acquire)).await;
     }
 
     fn take(&self) -> Waiting {
@@ -178,8 +168,8 @@ async fn write(shared: &Shared) -> bool {
         recorder.put_back(points[written..].to_vec());
     }
     recorder.metrics.history_queued.set(recorder.waiting.lock().points.len() as i64);
-    recorder.done.fetch_add(1, Ordering::AcqRel);
-    recorder.progress.notify_waiters();
+    // One is written at a time: all that were begun are done.
+    recorder.done.reach(recorder.begun.load(Ordering::Acquire));
     durable.into_iter().for_each(|waits| drop(waits.send(outcome.clone())));
     outcome.is_ok()
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use model::Meters;
 
+use crate::planted::{Break, Freezer};
+
 /// The engine's settings; `nearby`'s configuration fills them.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -21,6 +23,10 @@ pub struct Settings {
     pub update_burst: u32,
     /// How far back a position's own time may lie: how long the history is kept.
     pub retention: Duration,
+    /// Tests only: what this node does wrong.
+    pub planted: Option<Break>,
+    /// Tests only: what stops this node for a while.
+    pub freezer: Option<&'static Freezer>,
 }
 
 impl Default for Settings {
@@ -33,6 +39,8 @@ impl Default for Settings {
             updates_per_second: 2.0,
             update_burst: 20,
             retention: Duration::from_secs(30 * 86_400),
+            planted: None,
+            freezer: None,
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::control::RightToSend;
 use crate::interest::{Interest, ShardMask, Work};
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::planted::Break;
 use crate::pump::{Outgoing, Pump};
 use crate::rate::CallRates;
 use crate::recorder::Recorder;
@@ -66,6 +67,11 @@ impl Shared {
     pub(crate) fn shard_of(&self, user: UserId) -> usize {
         // Any spread will do; users made by one application may all be even.
         (user.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize % self.shards.len()
+    }
+
+    /// Whether tests made this node do that wrong.
+    pub(crate) fn plants(&self, broken: Break) -> bool {
+        self.settings.planted == Some(broken)
     }
 
     pub(crate) fn next_session(&self) -> SessionId {

@@ -6,6 +6,8 @@ use model::MonotonicMs;
 use protocol::close::{CLOSE_CODES, CloseCode};
 use tokio::sync::Notify;
 
+use crate::watermark::Watermark;
+
 /// One connection's bell. The shard rings it; the connection's task listens.
 ///
 /// `drained` counts how often positions were taken out of the shard for this connection, `flushed` up to which of
@@ -14,11 +16,10 @@ use tokio::sync::Notify;
 #[derive(Debug)]
 pub struct Signal {
     bell: Notify,
-    progress: Notify,
     close: AtomicU16,
     cut: Notify,
     drained: AtomicU64,
-    flushed: AtomicU64,
+    flushed: Watermark,
     deadline: AtomicU64,
 }
 
@@ -29,11 +30,10 @@ impl Default for Signal {
     fn default() -> Signal {
         Signal {
             bell: Notify::new(),
-            progress: Notify::new(),
             close: AtomicU16::new(NO_CLOSE),
             cut: Notify::new(),
             drained: AtomicU64::new(0),
-            flushed: AtomicU64::new(0),
+            flushed: Watermark::default(),
             deadline: AtomicU64::new(u64::MAX),
         }
     }
@@ -91,33 +91,22 @@ impl Signal {
     /// Everything drained so far is in the kernel's hands.
     pub fn flushed(&self) {
         // The connection's task is the only one that drains, so nothing is drained between the two.
-        self.flushed.fetch_max(self.drained.load(Ordering::Acquire), Ordering::AcqRel);
-        self.progress.notify_waiters();
+        self.flushed.reach(self.drained.load(Ordering::Acquire));
     }
 
     /// Nothing will be written any more.
     pub(crate) fn ended(&self) {
-        self.flushed.store(ENDED, Ordering::Release);
-        self.progress.notify_waiters();
+        self.flushed.reach(ENDED);
     }
 
     /// What is under way now, if anything: to be waited for with [`Signal::settled`]. Called under the shard's lock.
     pub(crate) fn in_flight(&self) -> Option<u64> {
         let drained = self.drained.load(Ordering::Acquire);
-        (self.flushed.load(Ordering::Acquire) < drained).then_some(drained)
+        (self.flushed.reached() < drained).then_some(drained)
     }
 
     /// Waits until what was under way has been handed over or dropped.
     pub(crate) async fn settled(&self, drained: u64) {
-        loop {
-            let progress = self.progress.notified();
-            tokio::pin!(progress);
-            // Registered before the look, or a flush between the two would be missed.
-            progress.as_mut().enable();
-            if self.flushed.load(Ordering::Acquire) >= drained {
-                return;
-            }
-            progress.await;
-        }
+        self.flushed.wait_for(drained).await;
     }
 }

@@ -265,6 +265,7 @@ impl Config {
             updates_per_second: self.limits.updates_per_second,
             update_burst: self.limits.update_burst,
             retention: Duration::from_secs(self.history.retention_days * 86_400),
+            ..node::Settings::default()
         }
     }
 

@@ -8,7 +8,7 @@ use anyhow::Context;
 use api::{ApiLimits, ApiState, Changes};
 use axum::Router;
 use gateway::{Admission, GatewayLimits, GatewayState};
-use model::{NodeId, PolicyVersion};
+use model::NodeId;
 use node::{Backends, Node};
 use ports::{Clock, ControlLog, Users};
 use prometheus_client::registry::Registry;
@@ -233,7 +233,7 @@ const LOOK: Duration = Duration::from_secs(2);
 /// A process that cannot append to the control log can answer no change of friends.
 async fn watch_control_log(control: Arc<dyn ControlLog>, check: web::Check, stop: CancellationToken) {
     loop {
-        match timeout(LOOK, control.read_after(PolicyVersion(u64::MAX))).await {
+        match timeout(LOOK, control.end()).await {
             Ok(Ok(_)) => check.ready(),
             _ => check.missing("out of reach: changes of friends are refused"),
         }

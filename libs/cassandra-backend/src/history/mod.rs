@@ -30,6 +30,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use model::{TimestampMs, UserId};
+use ports::history::AHEAD;
 use ports::{HistoryPoint, LocationHistory, PortError};
 use scylla::statement::batch::{Batch, BatchType};
 use scylla::statement::prepared::PreparedStatement;
@@ -42,9 +43,6 @@ use index::Index;
 
 /// How far the clocks of two machines may be apart: ten times what a time service keeps them to.
 const CLOCK_ERROR: Duration = Duration::from_millis(250);
-
-/// How far ahead of its acceptance a point's device time may be: what sessions let through.
-const AHEAD: Duration = Duration::from_secs(120);
 
 /// Rows in one batch, all of one partition: 50 cost a seventh of single ones, and stay below the size at which the
 /// database warns.

@@ -120,15 +120,12 @@ impl EtcdControlLog {
             let txn = Txn::default().then(get(&self.etcd.keys.control_end())).then(list_first(&span, PAGE));
             let mut committed = txn.commit(&self.etcd.client, Repeat::Always).await?;
             let (end, found) = (PolicyVersion(tip_in(&committed.found(0))?.end), committed.found(1));
-            if end < read && index != PolicyVersion(u64::MAX) {
+            if end < read {
                 // etcd has lost what this process has heard of; `changed` has to wait for what comes now.
                 self.heard.send_replace(end.0);
                 return Ok(LogRead::Compacted { end });
             }
             raise(&self.heard, end.0);
-            if index == PolicyVersion(u64::MAX) {
-                return Ok(LogRead::Entries { records, end });
-            }
             let Some(page) = entry::decode(&found.kvs, read) else { return Ok(LogRead::Compacted { end }) };
             read = page.last().map_or(read, |record| record.index);
             records.extend(page);
@@ -138,6 +135,12 @@ impl EtcdControlLog {
                 return Ok(if whole { LogRead::Entries { records, end } } else { LogRead::Compacted { end } });
             }
         }
+    }
+
+    async fn try_end(&self) -> Result<PolicyVersion, PortError> {
+        let txn = Txn::default().then(get(&self.etcd.keys.control_end()));
+        let mut committed = txn.commit(&self.etcd.client, Repeat::Always).await?;
+        Ok(PolicyVersion(tip_in(&committed.found(0))?.end))
     }
 
     async fn try_confirm(&self, node: NodeId, index: PolicyVersion) -> Result<(), PortError> {
@@ -186,6 +189,10 @@ impl ControlLog for EtcdControlLog {
 
     async fn read_after(&self, index: PolicyVersion) -> Result<LogRead, PortError> {
         in_time(self.try_read_after(index)).await
+    }
+
+    async fn end(&self) -> Result<PolicyVersion, PortError> {
+        in_time(self.try_end()).await
     }
 
     async fn confirm(&self, node: NodeId, index: PolicyVersion) -> Result<(), PortError> {

@@ -20,6 +20,8 @@ macro_rules! control_conformance {
     ($attribute:tt $harness:expr) => {
         $crate::conformance_tests! { $attribute $harness, control:
             what_was_appended_is_there_for_every_later_read,
+            the_end_is_the_index_of_the_last_entry,
+            an_index_that_the_log_never_gave_is_told_from_the_end,
             indexes_ascend_and_a_read_continues_where_the_last_ended,
             every_node_reads_the_entries_in_one_order,
             without_senders_everything_is_settled,
@@ -52,9 +54,27 @@ async fn read(log: &Arc<dyn ControlLog>, index: PolicyVersion) -> (Vec<ControlRe
 
 /// The end of the log before the test, for backends that do not begin at 0.
 async fn end(log: &Arc<dyn ControlLog>) -> PolicyVersion {
-    match log.read_after(PolicyVersion(0)).await.unwrap() {
-        LogRead::Entries { end, .. } | LogRead::Compacted { end } => end,
+    log.end().await.unwrap()
+}
+
+/// Sentence 2.
+pub async fn the_end_is_the_index_of_the_last_entry(harness: &impl Harness<Node = Node>) {
+    let [(one, _), (other, _)] = [harness.node().await, harness.node().await];
+    for _ in 0..3 {
+        let index = one.append(entry()).await.unwrap();
+        assert!(other.end().await.unwrap() >= index);
+        let end = other.end().await.unwrap();
+        assert_eq!(read(&one, end).await.0, [], "nothing is after the end");
     }
+}
+
+/// [`LogRead::Compacted`]: who has applied what the log does not know any more has to begin anew.
+pub async fn an_index_that_the_log_never_gave_is_told_from_the_end(harness: &impl Harness<Node = Node>) {
+    let (log, _) = harness.node().await;
+    let given = log.append(entry()).await.unwrap();
+    let never = PolicyVersion(given.0 + 1_000_000_000_000);
+    let read = log.read_after(never).await.unwrap();
+    assert!(matches!(read, LogRead::Compacted { end } if end >= given && end < never), "{read:?}");
 }
 
 /// Sentences 1 and 2.

@@ -80,6 +80,12 @@ impl ControlLog for EmbeddedControlLog {
         self.health.answer(read).await
     }
 
+    async fn end(&self) -> Result<PolicyVersion, PortError> {
+        self.health.ask().await?;
+        let end = PolicyVersion(self.log.lock().end);
+        self.health.answer(end).await
+    }
+
     async fn confirm(&self, node: NodeId, index: PolicyVersion) -> Result<(), PortError> {
         self.health.ask().await?;
         self.confirmed.send_modify(|confirmed| {
@@ -145,7 +151,7 @@ impl Log {
     fn read_after(&self, index: u64) -> LogRead {
         let end = PolicyVersion(self.end);
         let before_first = self.end - self.entries.len() as u64;
-        if index < before_first {
+        if index < before_first || index > self.end {
             return LogRead::Compacted { end };
         }
         let read = usize::try_from(index - before_first).unwrap_or(usize::MAX);

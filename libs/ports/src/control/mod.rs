@@ -41,9 +41,10 @@ pub enum LogRead {
         /// The index that has now been read up to.
         end: PolicyVersion,
     },
-    /// Entries after the given index are no longer kept: what they changed has to be read from the directory again.
+    /// Entries after the given index are no longer kept, or the log lost what the index was given for: what they
+    /// changed has to be read from the directory again.
     Compacted {
-        /// The index from which on the log can be read.
+        /// The index from which on the log can be read; lower than the given one if the log lost entries.
         end: PolicyVersion,
     },
 }
@@ -58,7 +59,8 @@ pub const RIGHT_TO_SEND: Duration = Duration::from_secs(10);
 /// # Contract
 ///
 /// 1. `append` puts an entry at the end and returns its index once it is there for every later `read_after`.
-/// 2. `read_after` is linearizable: it returns every entry whose `append` returned before the read began.
+/// 2. `read_after` is linearizable: it returns every entry whose `append` returned before the read began. So is `end`,
+///    which is the index of the last of them; 0 when there was none.
 /// 3. Every node reads the entries in the same order.
 /// 4. `confirm` says that a sender has applied everything up to an index.
 /// 5. `settled` returns once each node that was a sender when it was called has confirmed the index or is no sender any
@@ -73,6 +75,9 @@ pub trait ControlLog: Send + Sync {
 
     /// Reads on.
     async fn read_after(&self, index: PolicyVersion) -> Result<LogRead, PortError>;
+
+    /// Where a reader begins that needs nothing of what was before.
+    async fn end(&self) -> Result<PolicyVersion, PortError>;
 
     /// Has applied.
     async fn confirm(&self, node: NodeId, index: PolicyVersion) -> Result<(), PortError>;

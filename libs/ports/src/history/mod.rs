@@ -3,6 +3,8 @@
 pub mod conformance;
 pub mod embedded;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use model::{Motion, Position, TimestampMs, UserId};
 
@@ -20,6 +22,9 @@ pub struct HistoryPoint {
     /// What else the device said.
     pub motion: Motion,
 }
+
+/// How far a point's device time may be ahead of the time it is appended: what sessions let through.
+pub const AHEAD: Duration = Duration::from_secs(120);
 
 /// The positions of the last days.
 ///
