@@ -6,13 +6,14 @@
 //! slot           hash(channel's name) >> 50, one of 16,384; the name is "u:" and the user in decimal
 //! virtual node   hash("{name of the node}#{0, 1, ..}"), a point on the circle of all u64
 //! owner of slot  its pin, or the node of the first virtual node at or after hash("slot:{slot}"), going round;
-//!                of two virtual nodes at one point the one whose node's name is first
+//!                of two virtual nodes at one point the one whose node's name is first; nodes that are down have no
+//!                virtual nodes and no pins
 //! ```
 //!
 //! A node's place follows from its name and not from its address, so that a server can be replaced by another one
 //! without moving a slot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -69,6 +70,9 @@ pub struct RingDocument {
     /// Slots that an operator put elsewhere: slot -> name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pins: BTreeMap<u16, String>,
+    /// Names of the nodes that are out of service: they keep their place and own no slot.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub down: BTreeSet<String>,
     /// Nodes of earlier rings, newest last: who has not learnt this one may still publish there, so they are told its
     /// epoch as well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -112,13 +116,22 @@ pub enum BadRing {
     /// A pin, or a change, names a node that is not in the ring.
     #[error("no node is called {0:?}")]
     Unknown(String),
+    /// Somebody has to own the slots.
+    #[error("no node of the ring would be in service")]
+    AllDown,
 }
 
 impl RingDocument {
     /// The first ring of these nodes.
     pub fn first(nodes: Vec<RingNode>) -> Result<RingDocument, BadRing> {
-        let first =
-            RingDocument { epoch: 1, nodes, virtual_nodes: VIRTUAL_NODES, pins: BTreeMap::new(), retired: Vec::new() };
+        let first = RingDocument {
+            epoch: 1,
+            nodes,
+            virtual_nodes: VIRTUAL_NODES,
+            pins: BTreeMap::new(),
+            down: BTreeSet::new(),
+            retired: Vec::new(),
+        };
         first.check()
     }
 
@@ -147,6 +160,18 @@ impl RingDocument {
         let gone = next.nodes.remove(at);
         next.retire(gone);
         next.pins.retain(|_, pinned| pinned != name);
+        next.down.remove(name);
+        next.check()
+    }
+
+    /// The next ring, with a node out of service, or in service again: only its slots move.
+    pub fn set_down(&self, name: &str, down: bool) -> Result<RingDocument, BadRing> {
+        let mut next = self.next();
+        self.position(name)?;
+        match down {
+            true => next.down.insert(name.to_owned()),
+            false => next.down.remove(name),
+        };
         next.check()
     }
 
@@ -158,6 +183,7 @@ impl RingDocument {
         next.retired.retain(|retired| retired.address != address);
         let gone = std::mem::replace(&mut next.nodes[at], here);
         next.retire(gone);
+        next.down.remove(name);
         next.check()
     }
 
@@ -205,7 +231,10 @@ impl RingDocument {
             }
             self.position(name)?;
         }
-        Ok(self)
+        for name in &self.down {
+            self.position(name)?;
+        }
+        if self.down.len() == self.nodes.len() { Err(BadRing::AllDown) } else { Ok(self) }
     }
 }
 
@@ -239,7 +268,7 @@ impl Ring {
     pub fn new(document: RingDocument) -> Result<Ring, BadRing> {
         let document = document.check()?;
         let mut owners = place(&document);
-        for (slot, name) in &document.pins {
+        for (slot, name) in document.pins.iter().filter(|(_, name)| !document.down.contains(*name)) {
             owners[usize::from(*slot)] = document.position(name)? as u16;
         }
         Ok(Ring { document, owners })
@@ -274,7 +303,7 @@ impl Ring {
 /// The owner of each slot by virtual nodes: both sides sorted, then one walk.
 fn place(document: &RingDocument) -> Vec<u16> {
     let mut points: Vec<(u64, &str, u16)> = Vec::new();
-    for (index, node) in document.nodes.iter().enumerate() {
+    for (index, node) in document.nodes.iter().enumerate().filter(|(_, node)| !document.down.contains(&node.name)) {
         let point = |number| hash(format!("{}#{number}", node.name).as_bytes());
         points.extend((0..document.virtual_nodes).map(|number| (point(number), node.name.as_str(), index as u16)));
     }
@@ -353,6 +382,21 @@ mod tests {
         assert_eq!(moved(&ring, &replaced), 0);
         assert_eq!((replaced.epoch, &replaced.retired), (2, &vec![node(3)]));
         assert_eq!(replaced.remove("pubsub-3").unwrap().retired.len(), 2);
+    }
+
+    #[test]
+    fn a_node_out_of_service_gives_its_slots_to_the_others_and_gets_them_back() {
+        let ring = document(4).pin(7, Some("pubsub-2")).unwrap();
+        let without = ring.set_down("pubsub-2", true).unwrap();
+        for (before, after) in owners(&ring).iter().zip(owners(&without)) {
+            assert!(after != "pubsub-2" && (*before == after || before == "pubsub-2"));
+        }
+        assert_eq!((without.epoch, without.nodes.len()), (ring.epoch + 1, 4));
+        assert_eq!(owners(&without.set_down("pubsub-2", false).unwrap()), owners(&ring));
+        assert!(without.replace("pubsub-2", "10.0.9.9:6379").unwrap().down.is_empty(), "another server is well");
+        assert!(without.remove("pubsub-2").unwrap().down.is_empty());
+        assert_eq!(document(1).set_down("pubsub-1", true), Err(BadRing::AllDown));
+        assert_eq!(ring.set_down("nobody", true), Err(BadRing::Unknown("nobody".to_owned())));
     }
 
     #[test]
