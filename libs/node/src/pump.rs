@@ -9,10 +9,11 @@ use parking_lot::Mutex;
 use ports::{HistoryPoint, Publication, Put};
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::limits;
+use crate::planted::Break;
 use crate::shared::Shared;
 use crate::watermark::Watermark;
 
@@ -151,23 +152,34 @@ pub(crate) async fn run(shared: Arc<Shared>, shard: usize, stop: CancellationTok
     let mut batch = Vec::new();
     let mut unconfirmed: Vec<Outgoing> = Vec::new();
     let mut owing = false;
+    // Moments, not pauses: others who send all the time must not put them off.
+    let (mut retry_at, mut pay_at) = (Instant::now(), Instant::now());
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
-            () = pump.bell.notified() => {}
-            () = sleep(limits::RETRY), if !unconfirmed.is_empty() => {
+            () = sleep_until(retry_at), if !unconfirmed.is_empty() => {
                 unconfirmed.drain(..).for_each(|outgoing| pump.offer(outgoing));
             }
-            () = sleep(limits::CACHE_REST), if owing => {
+            () = sleep_until(pay_at), if owing => {
                 owing = pay_cache(&shared, pump).await;
+                pay_at = Instant::now() + limits::CACHE_REST;
             }
+            () = pump.bell.notified() => {}
         }
         loop {
             let overflowed = pump.take(&mut batch);
             if batch.is_empty() {
                 break;
             }
+            let (paid, confirmed) = (!owing, unconfirmed.is_empty());
             owing |= !send(&shared, shard, &mut batch, &mut unconfirmed).await;
+            if paid && owing {
+                pay_at = Instant::now() + limits::CACHE_REST;
+            }
+            if confirmed && !unconfirmed.is_empty() {
+                retry_at = Instant::now() + limits::RETRY;
+            }
             // One is sent at a time: all that were begun are done.
             pump.done.reach(pump.begun.load(Ordering::Acquire));
             if overflowed {
@@ -194,21 +206,34 @@ async fn pay_cache(shared: &Shared, pump: &Pump) -> bool {
 /// The second half of one update's way to the waist. The order matters: whoever is told to read the cache instead of
 /// a message that was lost must find it there. Returns whether the cache took its part.
 async fn send(shared: &Shared, shard: usize, batch: &mut Vec<Outgoing>, unconfirmed: &mut Vec<Outgoing>) -> bool {
+    if shared.plants(Break::PublishBeforeCache) {
+        unconfirmed.extend(publish(shared, batch).await);
+        return put(shared, shard, batch).await;
+    }
+    let cached = put(shared, shard, batch).await;
+    shared.recorder.offer(batch.iter().filter(|outgoing| outgoing.fresh).map(|outgoing| point(&outgoing.fix)));
+    unconfirmed.extend(publish(shared, batch).await);
+    cached
+}
+
+/// Puts the batch into the cache, and takes out of it what turns out to be old. Returns whether the cache took it.
+async fn put(shared: &Shared, shard: usize, batch: &mut Vec<Outgoing>) -> bool {
     let pump = &shared.pumps[shard];
     let fixes: Vec<Fix> = batch.iter().map(|outgoing| outgoing.fix).collect();
-    let puts = shared.put_into_cache(&fixes).await;
-    let cached = puts.is_some();
-    match puts {
-        Some(puts) => {
-            pump.paid_to_cache(&fixes);
-            stop_stale(shared, shard, batch, &puts).await;
-        }
-        None => pump.owe_to_cache(&fixes),
-    }
-    shared.recorder.offer(batch.iter().filter(|outgoing| outgoing.fresh).map(|outgoing| point(&outgoing.fix)));
+    let Some(puts) = shared.put_into_cache(&fixes).await else {
+        pump.owe_to_cache(&fixes);
+        return false;
+    };
+    pump.paid_to_cache(&fixes);
+    stop_stale(shared, shard, batch, &puts).await;
+    true
+}
+
+/// Publishes the batch, and returns what has to be published again.
+async fn publish(shared: &Shared, batch: &[Outgoing]) -> Vec<Outgoing> {
     let publications: Vec<Publication> = batch.iter().map(|outgoing| Publication::Location(outgoing.fix)).collect();
     let failed = match timeout(limits::PUBLISH_PATIENCE, shared.backends.broker.publish(&publications)).await {
-        Ok(Ok(())) => return cached,
+        Ok(Ok(())) => return Vec::new(),
         Ok(Err(failed)) => {
             tracing::warn!(?failed, "publishing failed and will be tried again");
             failed.indexes
@@ -219,10 +244,7 @@ async fn send(shared: &Shared, shard: usize, batch: &mut Vec<Outgoing>, unconfir
         }
     };
     shared.metrics.failure("broker");
-    let again =
-        failed.into_iter().filter_map(|at| batch.get(at)).map(|outgoing| Outgoing { fresh: false, ..*outgoing });
-    unconfirmed.extend(again);
-    cached
+    failed.into_iter().filter_map(|at| batch.get(at)).map(|outgoing| Outgoing { fresh: false, ..*outgoing }).collect()
 }
 
 /// Takes out of the batch what is older than the cache has: its user shares from elsewhere.
