@@ -53,7 +53,7 @@ impl Node {
         let shared = &self.shared;
         let radius = shared.check_radius(call.radius.unwrap_or(shared.settings.radius))?;
         let session = Session::visit(shared.clone(), user, radius);
-        let friends = shared.backends.friendships.visible_to(user).await?;
+        let friends = session.read_friends().await?;
         let mut users: Vec<UserId> = friends.iter().map(|friend| friend.friend).collect();
         users.push(user);
         let found: Vec<Fix> = shared.backends.cache.get_many(&users).await?.into_iter().flatten().collect();

@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::limits;
+use crate::planted::Break;
 use crate::shard::InFlight;
 use crate::shared::Shared;
 
@@ -88,14 +89,26 @@ impl Control {
         }
         let started = self.shared.clock.monotonic();
         let read = patiently(self.shared.backends.control.read_after(self.applied)).await?;
+        let started = if self.plants(Break::CountFromAnswer) { self.shared.clock.monotonic() } else { started };
+        if self.plants(Break::ConfirmBeforeApplying) {
+            let (LogRead::Entries { end, .. } | LogRead::Compacted { end }) = read;
+            patiently(self.shared.backends.control.confirm(self.shared.id, end)).await?;
+        }
         match read {
             LogRead::Entries { records, end } => self.apply(&records, end).await,
             LogRead::Compacted { end } => {
                 tracing::warn!("the control log was compacted beyond this node's place: all connections start anew");
-                self.start_anew(end);
+                self.forget_permissions(end).await;
             }
         }
+        if self.plants(Break::LeaseDuringPoll) {
+            self.keep_alive().await?;
+        }
         self.confirm_and_extend(started).await
+    }
+
+    fn plants(&self, broken: Break) -> bool {
+        self.shared.plants(broken)
     }
 
     async fn keep_alive(&mut self) -> Result<(), PortError> {
@@ -122,7 +135,8 @@ impl Control {
         let shared = &self.shared;
         patiently(shared.backends.control.confirm(shared.id, self.applied)).await?;
         if let Some(alive_since) = self.alive_since {
-            shared.right.extend(poll_started.after(RIGHT_TO_SEND).min(alive_since.after(LEASE)));
+            let lease = if self.plants(Break::NoLease) { MonotonicMs(u64::MAX) } else { alive_since.after(LEASE) };
+            shared.right.extend(poll_started.after(RIGHT_TO_SEND).min(lease));
         }
         Ok(())
     }
@@ -145,7 +159,9 @@ impl Control {
             }
         }
         self.applied = end;
-        settle(in_flight).await;
+        if !self.plants(Break::ConfirmUnderWay) {
+            settle(in_flight).await;
+        }
     }
 
     /// Nothing of a deleted user may reach cache, history or broker after this.
@@ -158,6 +174,21 @@ impl Control {
         }
         self.shared.pumps[self.shared.shard_of(user)].forget(user).await;
         self.shared.recorder.forget(user).await;
+    }
+
+    /// What was revoked is not known: nobody here sees anybody until they have connected again. A close alone would not
+    /// do, because a connection that is to close for a restart is served until its moment comes.
+    async fn forget_permissions(&mut self, end: PolicyVersion) {
+        let mut in_flight = Vec::new();
+        if !self.plants(Break::KeepAfterCompaction) {
+            for shard in 0..self.shared.shards.len() {
+                self.shared.with_interests(shard, |shard, interests| {
+                    shard.forget_permissions(interests, &mut in_flight);
+                });
+            }
+        }
+        self.start_anew(end);
+        settle(in_flight).await;
     }
 
     fn start_anew(&mut self, applied: PolicyVersion) {

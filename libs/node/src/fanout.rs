@@ -7,6 +7,7 @@ use ports::{Affected, Arrival, Channel, Inbox, Publication};
 use rustc_hash::FxHashSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::planted::Break;
 use crate::shared::Shared;
 
 /// Gives arrivals to the shards until `stop`.
@@ -48,6 +49,9 @@ fn recover(shared: &Shared, channels: &[Channel]) {
         })
         .collect();
     tracing::info!(channels = users.len(), "a gap: reading the cache");
+    if shared.plants(Break::NoReadAfterGap) {
+        return;
+    }
     users.iter().for_each(|&user| shared.interest.lost(user));
     shared.subscriptions.submit(users.into_iter().collect());
 }

@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use crate::limits;
 use crate::metrics::Outcome;
+use crate::planted::Break;
 use crate::pump::{Outgoing, point};
 use crate::rate::Bucket;
 use crate::shard::{News, Page, Shard, Taken, ViewerId};
@@ -128,12 +129,15 @@ impl Session {
             self.shared.check_time(report)?;
         }
         self.watch_radius(radius);
-        let friends = self.shared.backends.friendships.visible_to(self.user).await?;
+        let friends = self.read_friends().await?;
         let before = match init.report {
             Some(_) => self.share().await?,
             None => None,
         };
         let ((), begun) = self.shared.with_interests(self.shard, |shard, interests| {
+            if self.shared.plants(Break::IgnoreEntries) {
+                shard.forget_entries(self.viewer);
+            }
             shard.admit(self.viewer, &friends, interests);
             if init.report.is_none() {
                 shard.follow_own(self.viewer, interests);
@@ -147,6 +151,15 @@ impl Session {
         self.initialized = true;
         self.limit = init.limit.unwrap_or_default();
         self.first_page()
+    }
+
+    /// Whom the directory lets this user see, to be applied less every entry that arrived since registering.
+    pub(crate) async fn read_friends(&self) -> Result<Vec<Friendship>, PortError> {
+        let friends = self.shared.backends.friendships.visible_to(self.user).await?;
+        if self.shared.plants(Break::ReadBeforeRegistering) {
+            self.shared.with_shard(self.shard, |shard| shard.forget_entries(self.viewer));
+        }
+        Ok(friends)
     }
 
     /// Becomes the sharing connection of its user, in the place of any other, which is returned.
@@ -253,15 +266,19 @@ impl Session {
         now: MonotonicMs,
     ) -> Page {
         let place = Place::new(position);
-        let entries = self
-            .shared
-            .with_shard(self.shard, |shard| shard.look_once(self.viewer, friends, found, &place, &self.radius, now));
+        let entries = self.shared.with_shard(self.shard, |shard| {
+            if self.shared.plants(Break::IgnoreEntries) {
+                shard.forget_entries(self.viewer);
+            }
+            shard.look_once(self.viewer, friends, found, &place, &self.radius, now)
+        });
         Page::of(entries, after, limit)
     }
 
     pub(crate) fn may_send(&self) -> Result<MonotonicMs, Refused> {
         let now = self.shared.clock.monotonic();
-        if self.shared.right.holds(now) { Ok(now) } else { Err(Refused::Silent) }
+        let may = self.shared.right.holds(now) || self.shared.plants(Break::NeverAsk);
+        if may { Ok(now) } else { Err(Refused::Silent) }
     }
 
     fn must_be_initialized(&self) -> Result<(), Refused> {
@@ -292,7 +309,8 @@ impl Session {
     /// send ended meanwhile (the client read slowly, or this process was frozen), a revoke may have been acknowledged
     /// without this node, and the connection is to be dropped with all that is buffered for it.
     pub fn may_write(&self) -> bool {
-        self.signal.in_flight().is_none() || self.may_send().is_ok()
+        let asks = !self.shared.plants(Break::WriteWithoutAsking);
+        self.signal.in_flight().is_none() || !asks || self.may_send().is_ok()
     }
 
     /// Everything that was drained or answered so far is in the kernel's hands.
@@ -373,7 +391,8 @@ impl Shared {
         match taken {
             Taken::Newest(policy) => {
                 self.metrics.update(Outcome::Newest);
-                self.pumps[shard].offer(Outgoing { fix: Fix { policy, ..*fix }, fresh: true });
+                let order = if self.plants(Break::OrderByWallClock) { self.received_now() } else { fix.order };
+                self.pumps[shard].offer(Outgoing { fix: Fix { policy, order, ..*fix }, fresh: true });
             }
             Taken::Stale => {
                 // A queue that a phone kept while it was offline arrives late and out of order.
@@ -382,6 +401,11 @@ impl Shared {
             }
             Taken::NotSharing => self.metrics.update(Outcome::NotSharing),
         }
+    }
+
+    /// An order that is none between two machines; see [`Break::OrderByWallClock`].
+    fn received_now(&self) -> Order {
+        Order { generation: Generation(0), ts: self.clock.wall() }
     }
 
     /// A page as its frame.

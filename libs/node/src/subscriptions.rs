@@ -15,6 +15,7 @@ use tokio::time::{Instant, interval, sleep_until, timeout};
 
 use crate::interest::{Interest, Work};
 use crate::limits;
+use crate::planted::Break;
 use crate::shared::Shared;
 
 /// Users to look at, and whom to tell when that has been done once.
@@ -122,8 +123,9 @@ async fn work_off(shared: Arc<Shared>, jobs: Vec<Job>) -> Vec<UserId> {
     for users in users.chunks(limits::SUBSCRIPTION_BATCH) {
         let work: Vec<(UserId, Work)> =
             users.iter().filter_map(|&user| Some((user, shared.interest.take_on(user)?))).collect();
+        let read_first = shared.plants(Break::ReadBeforeSubscribed) && shared.read_into_shards(&work).await;
         let subscribed = subscribe(&shared, &work).await;
-        let read = subscribed && shared.read_into_shards(&work).await;
+        let read = subscribed && (read_first || shared.read_into_shards(&work).await);
         let mut again = Vec::new();
         for (user, work) in work {
             if shared.interest.report(user, work, subscribed, read) {

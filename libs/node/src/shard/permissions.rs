@@ -85,6 +85,13 @@ impl Shard {
         }
     }
 
+    /// Tests only: what arrived since the viewer registered counts no longer, as if it registered now.
+    pub fn forget_entries(&mut self, viewer: ViewerId) {
+        if let Some(overrides) = self.overrides(viewer.0) {
+            overrides.clear();
+        }
+    }
+
     /// Makes the viewer follow its user's own newest position, as watching devices do.
     pub fn follow_own(&mut self, viewer: ViewerId, interests: &mut Interests) {
         let Some(user) = self.viewers.get(viewer.0).map(|viewer| viewer.user) else { return };
@@ -128,6 +135,19 @@ impl Shard {
             // A newer node may write what this one does not know. Nobody loses a permission by it: permissions are
             // taken away by the entries above.
             _ => {}
+        }
+    }
+
+    /// Entries are missing: takes every permission away, also from who is connecting, and says what may still be under
+    /// way.
+    pub fn forget_permissions(&mut self, interests: &mut Interests, in_flight: &mut Vec<InFlight>) {
+        let viewers: Vec<u32> = self.viewers.iter().map(|(viewer, _)| viewer).collect();
+        for viewer in viewers {
+            self.report_in_flight(viewer, in_flight);
+            self.unlink_all(viewer, interests);
+            if let Some(viewer) = self.viewers.get_mut(viewer) {
+                viewer.overrides = None;
+            }
         }
     }
 
