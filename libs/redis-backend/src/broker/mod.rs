@@ -205,12 +205,9 @@ impl Shared {
         for (index, message) in batch.iter().enumerate() {
             let channel = message.channel();
             let share = &mut shares[view.owner(channel)];
-            // A kind of message that is not known here is not confirmed either.
-            if let Publication::Location(fix) = message {
-                let words: [&[u8]; 3] = [b"PUBLISH", &self.names.channel(channel), &record::encode(fix, now)];
-                wire::command(&mut share.bytes, &words);
-                share.indexes.push(index);
-            }
+            let words: [&[u8]; 3] = [b"PUBLISH", &self.names.channel(channel), &record::encode(message.fix(), now)];
+            wire::command(&mut share.bytes, &words);
+            share.indexes.push(index);
         }
         for share in &mut shares {
             wire::command(&mut share.bytes, &[b"GET", &self.names.epoch()]);

@@ -1,6 +1,6 @@
 //! How things are called on a pub/sub node.
 
-use model::NodeId;
+use model::{NodeId, UserId};
 use ports::Channel;
 
 /// All with one prefix, which is empty outside of tests.
@@ -15,17 +15,21 @@ impl Names {
         Names { prefix: prefix.to_owned(), node }
     }
 
-    /// `u:{user}`.
+    /// `u:{user}`, `node:{node}`.
     pub(crate) fn channel(&self, channel: Channel) -> Vec<u8> {
         let mut name = self.prefix.clone().into_bytes();
         name.extend_from_slice(&plain(channel));
         name
     }
 
-    /// The user whose channel is called like this.
-    pub(crate) fn user(&self, name: &[u8]) -> Option<u64> {
-        let digits = name.strip_prefix(self.prefix.as_bytes())?.strip_prefix(b"u:")?;
-        std::str::from_utf8(digits).ok()?.parse().ok()
+    /// The channel that is called like this.
+    pub(crate) fn read(&self, name: &[u8]) -> Option<Channel> {
+        let name = name.strip_prefix(self.prefix.as_bytes())?;
+        let number = |digits, base| u64::from_str_radix(std::str::from_utf8(digits).ok()?, base).ok();
+        match name.strip_prefix(b"u:") {
+            Some(digits) => Some(Channel::User(UserId(number(digits, 10)?))),
+            None => Some(Channel::Node(NodeId(number(name.strip_prefix(b"node:")?, 16)?))),
+        }
     }
 
     /// Where a node's probes go.
@@ -53,6 +57,7 @@ impl Names {
 pub(crate) fn plain(channel: Channel) -> Vec<u8> {
     match channel {
         Channel::User(user) => format!("u:{user}").into_bytes(),
+        Channel::Node(node) => format!("node:{node}").into_bytes(),
         // Channels are added together with their names.
         other => format!("{other:?}").into_bytes(),
     }

@@ -2,7 +2,8 @@
 //! values (found by search):
 //!
 //! subscribe at the new owner and wait -> raise the epoch at every earlier owner within reach -> gap (the engine reads
-//! the cache, and publishes its own users again) -> drop the old subscription.
+//! the cache) -> drop the old subscription -> republish (the engine publishes the last of its own users again, by the
+//! new ring: who has left an owner out of its reach hears in no other way what was published there until now).
 //!
 //! An epoch that is absent was lost with its server, and with it the fence. It is written again only after discovery
 //! was read *after* its absence was seen, and only on the connection that saw it: another restart in between breaks
@@ -89,12 +90,13 @@ async fn probe_one(shared: Arc<Shared>, node: Arc<PubSubNode>, number: u64) {
 impl Shared {
     /// At the start: the ring of discovery, whose nodes are told its epoch before anybody subscribes.
     pub(super) async fn first_ring(self: &Arc<Self>) -> Result<(), PortError> {
-        let ring = self.ask_discovery().await.ok_or_else(|| unavailable("discovery has no ring document"))?;
+        let ring =
+            self.ask_discovery(0).await.flatten().ok_or_else(|| unavailable("discovery has no ring document"))?;
         // Nothing is subscribed yet: this connects, and waits for nobody.
         drop(self.nodes.lock().begin(ring, self));
         let all: Vec<Arc<PubSubNode>> = self.nodes.lock().all.values().cloned().collect();
         let until = Instant::now() + START;
-        while Instant::now() < until && !all.iter().all(|node| node.publisher.is_up()) {
+        while Instant::now() < until && !all.iter().all(|node| node.is_connected()) {
             sleep(Duration::from_millis(5)).await;
         }
         self.fence(all, None).await;
@@ -108,14 +110,14 @@ impl Shared {
         let nodes: Vec<Arc<PubSubNode>> = self.nodes.lock().all.values().cloned().collect();
         // Noted before discovery is read.
         let absent: Vec<_> = nodes.iter().filter_map(|node| Some((node.clone(), node.absent_on()?))).collect();
-        let authority = self.ask_discovery().await;
-        let is_authority = authority.is_some();
-        let newest = match authority {
-            Some(ring) => Some(ring),
-            None => self.ask_nodes(&nodes).await,
-        };
         let epoch = self.view().map_or(0, |view| view.ring.epoch());
-        if let Some(ring) = newest.filter(|ring| ring.epoch() > epoch) {
+        let authority = self.ask_discovery(epoch).await;
+        let is_authority = authority.is_some();
+        let newer = match authority {
+            Some(ring) => ring,
+            None => self.ask_nodes(&nodes, epoch).await,
+        };
+        if let Some(ring) = newer {
             self.adopt(ring).await;
         }
         if is_authority {
@@ -128,24 +130,31 @@ impl Shared {
         self.fence_late().await;
     }
 
-    async fn ask_discovery(&self) -> Option<Ring> {
+    /// What it has that is newer than this epoch; `None` if it does not say what it has.
+    async fn ask_discovery(&self, epoch: u64) -> Option<Option<Ring>> {
         let document = timeout(DISCOVERY, self.discovery.document(&self.document)).await.ok()?.ok()?;
-        if document.version == 0 { None } else { self.read(&document.text) }
+        if document.version == 0 { None } else { self.read(&document.text, epoch) }
     }
 
     /// For who is cut off from discovery: the document lies beside the epoch.
-    async fn ask_nodes(self: &Arc<Self>, nodes: &[Arc<PubSubNode>]) -> Option<Ring> {
+    async fn ask_nodes(self: &Arc<Self>, nodes: &[Arc<PubSubNode>], epoch: u64) -> Option<Ring> {
         let mut asked = JoinSet::new();
         for node in nodes {
             let (node, name) = (node.clone(), self.names.document());
             asked.spawn(async move { node.publisher.ask(&[b"GET", &name], None).await?.last });
         }
-        let texts = asked.join_all().await.into_iter().flatten();
-        texts.filter_map(|text| self.read(std::str::from_utf8(&text).ok()?)).max_by_key(Ring::epoch)
+        let mut newest = None;
+        for text in asked.join_all().await.into_iter().flatten() {
+            let Ok(text) = std::str::from_utf8(&text) else { continue };
+            let known = newest.as_ref().map_or(epoch, Ring::epoch);
+            newest = self.read(text, known).flatten().or(newest);
+        }
+        newest
     }
 
-    fn read(&self, text: &str) -> Option<Ring> {
-        Ring::parse(text)
+    /// The ring of a text if it is newer than this epoch; `None` if the text is no ring.
+    fn read(&self, text: &str, epoch: u64) -> Option<Option<Ring>> {
+        Ring::parse_newer(text, epoch)
             .inspect_err(|error| {
                 self.counters.poisoned.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(%error, "a ring document that is none");
@@ -168,6 +177,7 @@ impl Shared {
             let mut nodes = self.nodes.lock();
             nodes.gap_in_moved(before.as_deref(), None, &self.inbox);
             nodes.finish();
+            nodes.republish_moved(before.as_deref(), None, &self.inbox);
             nodes.sweep();
         }
         tracing::info!(epoch, new_owners = channels, "adopted a ring");
@@ -201,7 +211,9 @@ impl Shared {
             let reached = self.raise(&node, None).await.is_some();
             let owed = node.unfenced.lock().take_if(|owed| reached || Instant::now() > owed.until);
             if reached && let Some(owed) = owed {
-                self.nodes.lock().gap_in_moved(owed.before.as_deref(), Some(&node), &self.inbox);
+                let nodes = self.nodes.lock();
+                nodes.gap_in_moved(owed.before.as_deref(), Some(&node), &self.inbox);
+                nodes.republish_moved(owed.before.as_deref(), Some(&node), &self.inbox);
             }
         }
         self.nodes.lock().sweep();

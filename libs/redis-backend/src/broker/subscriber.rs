@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use model::UserId;
 use parking_lot::Mutex;
 use ports::broker::InboxSender;
 use ports::{Channel, Clock, Publication};
@@ -80,6 +79,10 @@ impl Subscriber {
             probe: Mutex::default(),
         };
         (subscriber, Orders(receiver))
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Acquire)
     }
 
     /// Wants these as well. `None`: a gap will tell when the subscriptions hold. A receiver that is dropped before it is
@@ -299,7 +302,7 @@ impl Line<'_> {
 
     /// What a message says; a probe is noted, poison is counted, and both are nothing.
     fn message(&self, name: &[u8], payload: &[u8]) -> Option<Publication> {
-        let Some(user) = self.with.names.user(name) else {
+        let Some(channel) = self.with.names.read(name) else {
             let number = std::str::from_utf8(payload).ok().and_then(|text| text.parse().ok());
             match number {
                 Some(number) if name == self.with.names.probe() => self.subscriber.heard_probe(number),
@@ -307,11 +310,16 @@ impl Line<'_> {
             }
             return None;
         };
-        let fix = record::decode(payload, self.with.clock.monotonic()).ok().filter(|fix| fix.user == UserId(user));
-        if fix.is_none() {
+        let fix = record::decode(payload, self.with.clock.monotonic()).ok();
+        let message = fix.and_then(|fix| match channel {
+            Channel::User(user) => (fix.user == user).then_some(Publication::Location(fix)),
+            Channel::Node(node) => Some(Publication::Directed { node, fix }),
+            _ => None,
+        });
+        if message.is_none() {
             self.poison();
         }
-        fix.map(Publication::Location)
+        message
     }
 
     fn poison(&self) {

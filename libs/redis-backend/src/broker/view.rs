@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use ports::Channel;
 use ports::broker::InboxSender;
-use protocol::ring::{Ring, slot};
+use ports::{Affected, Channel};
+use protocol::ring::{Ring, SLOTS, slot};
 use rustc_hash::FxHashSet;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -32,6 +32,43 @@ impl View {
     pub(crate) fn owned_by(&self, channel: Channel, node: &Arc<PubSubNode>) -> bool {
         Arc::ptr_eq(&self.nodes[self.owner(channel)], node)
     }
+
+    fn node_of(&self, slot: u16) -> &Arc<PubSubNode> {
+        &self.nodes[self.ring.owner(slot)]
+    }
+
+    /// The slots that are elsewhere than by an earlier ring; with `fenced` only those that were that node's. Without an
+    /// earlier ring: all, or all that are not that node's now.
+    fn moved(&self, before: Option<&View>, fenced: Option<&Arc<PubSubNode>>) -> Slots {
+        let mut words = vec![0u64; usize::from(SLOTS) / 64].into_boxed_slice();
+        for slot in 0..SLOTS {
+            let now = self.node_of(slot);
+            let stayed = before.is_some_and(|before| Arc::ptr_eq(before.node_of(slot), now));
+            let counts = match (before, fenced) {
+                (Some(before), Some(fenced)) => Arc::ptr_eq(before.node_of(slot), fenced),
+                (None, Some(fenced)) => !Arc::ptr_eq(fenced, now),
+                (_, None) => true,
+            };
+            if counts && !stayed {
+                words[usize::from(slot) / 64] |= 1 << (slot % 64);
+            }
+        }
+        Slots(words)
+    }
+}
+
+/// Some of the slots, one bit each.
+pub(crate) struct Slots(Box<[u64]>);
+
+impl Slots {
+    pub(crate) fn holds(&self, channel: Channel) -> bool {
+        let slot = usize::from(slot(&plain(channel)));
+        self.0[slot / 64] & (1 << (slot % 64)) != 0
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
 }
 
 /// One pub/sub node.
@@ -55,6 +92,11 @@ pub(crate) struct Unfenced {
 }
 
 impl PubSubNode {
+    /// Both ways.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.publisher.is_up() && self.subscriber.is_connected()
+    }
+
     pub(crate) fn epoch_is_absent(&self, connection: u64) {
         self.absent.store(connection, Ordering::Release);
     }
@@ -153,16 +195,22 @@ impl Nodes {
         });
     }
 
-    /// Tells a gap in what is wanted of another node than of its owner by an earlier ring, also in what was subscribed
-    /// since that ring. With `fenced` only in what was that node's; without an earlier ring in all that is not.
+    /// Tells a gap in what has moved since an earlier ring, also in what was subscribed since then. With `fenced` only
+    /// in what was that node's; without an earlier ring in all that is not.
     pub(crate) fn gap_in_moved(&self, before: Option<&View>, fenced: Option<&Arc<PubSubNode>>, inbox: &InboxSender) {
-        for node in self.view.iter().flat_map(|view| &view.nodes) {
-            let moved = |channel: &Channel| match (before, fenced) {
-                (Some(before), Some(fenced)) => before.owned_by(*channel, fenced) && !Arc::ptr_eq(fenced, node),
-                (Some(before), None) => !before.owned_by(*channel, node),
-                (None, fenced) => fenced.is_none_or(|fenced| !Arc::ptr_eq(fenced, node)),
-            };
-            node.subscriber.gap(inbox, moved);
+        let Some(view) = &self.view else { return };
+        let moved = view.moved(before, fenced);
+        for node in &view.nodes {
+            node.subscriber.gap(inbox, |channel| moved.holds(*channel));
+        }
+    }
+
+    /// Asks for what this node published on the same channels, whoever watches them.
+    pub(crate) fn republish_moved(&self, before: Option<&View>, fenced: Option<&Arc<PubSubNode>>, inbox: &InboxSender) {
+        let Some(view) = &self.view else { return };
+        let moved = view.moved(before, fenced);
+        if !moved.is_empty() {
+            inbox.republish(Affected::by(move |channel| moved.holds(channel)));
         }
     }
 

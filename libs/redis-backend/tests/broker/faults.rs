@@ -1,7 +1,5 @@
 //! What happens to one pub/sub node concerns its own channels only, and is over soon after the node is back.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use model::UserId;
@@ -9,12 +7,10 @@ use ports::Broker;
 use ports::conformance::fresh_user;
 use protocol::ring::{Ring, slot};
 use servers::redis::RedisServer;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::conformance::shared_servers;
+use crate::proxy::{Mode, Proxy};
 use crate::world::{Known, World, channels, message, publish};
 
 /// So many users whose channels one node has.
@@ -113,54 +109,18 @@ async fn a_broker_that_is_closed_is_gone() {
     assert_eq!(end.expect("no end"), None);
 }
 
-/// Takes connections for a server and passes on what goes through, but while `eats` is set no message to who has
-/// subscribed: the connection looks well.
-async fn hungry_proxy(to: String, eats: Arc<AtomicBool>) -> (String, JoinSet<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address").to_string();
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move {
-        let mut connections = JoinSet::new();
-        while let Ok((near, _)) = listener.accept().await {
-            let (to, eats) = (to.clone(), eats.clone());
-            connections.spawn(async move {
-                let far = TcpStream::connect(to).await.expect("the server");
-                let (mut near_read, mut near_write) = near.into_split();
-                let (mut far_read, mut far_write) = far.into_split();
-                let down = async {
-                    let mut chunk = vec![0; 64 * 1024];
-                    while let Ok(read @ 1..) = far_read.read(&mut chunk).await {
-                        let is_message = chunk.starts_with(b"*3\r\n$7\r\nmessage");
-                        if !(is_message && eats.load(Ordering::Relaxed))
-                            && near_write.write_all(&chunk[..read]).await.is_err()
-                        {
-                            return;
-                        }
-                    }
-                };
-                tokio::select! {
-                    () = down => {}
-                    _ = tokio::io::copy(&mut near_read, &mut far_write) => {}
-                }
-            });
-        }
-    });
-    (address, tasks)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_looks_well_and_delivers_nothing_is_found_out() {
     let server = RedisServer::start();
-    let eats = Arc::new(AtomicBool::new(false));
-    let (address, _proxy) = hungry_proxy(server.address(), eats.clone()).await;
+    let proxy = Proxy::to(server.address()).await;
     let world = World::on(&[&server]).await;
     let through = World { prefix: world.prefix.clone(), ..World::on(&[&server]).await };
     let (version, ring) = through.ring().await;
-    through.set(version, &ring.replace("pubsub-0", &address).expect("a ring")).await;
+    through.set(version, &ring.replace("pubsub-0", &proxy.address).expect("a ring")).await;
     let (subscriber, mut inbox) = through.attach(64).await;
     let users: Vec<UserId> = (0..20).map(|_| fresh_user()).collect();
     subscriber.subscribe(&channels(&users)).await.expect("subscribed");
-    eats.store(true, Ordering::Relaxed);
+    proxy.set(Mode::EatsMessages);
     // The subscriber publishes as well, and only its own probes can tell.
     publish(&through, &subscriber, &users.iter().map(|user| (*user, 1)).collect::<Vec<_>>()).await;
     let begun = Instant::now();

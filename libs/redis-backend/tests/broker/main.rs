@@ -2,5 +2,6 @@
 
 mod conformance;
 mod faults;
+mod proxy;
 mod rings;
 mod world;

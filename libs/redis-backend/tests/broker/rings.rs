@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use model::UserId;
-use ports::Broker;
 use ports::conformance::fresh_user;
+use ports::{Arrival, Broker, Channel};
 use rand::prelude::*;
 use servers::redis::RedisServer;
+use tokio::time::timeout;
 
-use crate::world::{Known, World, channels, publish, ring_node, until_epoch};
+use crate::proxy::{Mode, Proxy};
+use crate::world::{Known, World, channels, publish, ring_node, until_adopted, until_epoch};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -113,4 +115,45 @@ async fn who_publishes_by_an_earlier_ring_is_told() {
             known.until(&world, &mut inbox, &users, ts, PATIENCE).await;
         }
     }
+}
+
+/// The earlier owner lives on, and who watches has it out of its reach: no reading of the cache finds what is published
+/// there from now on, until the publisher learns the ring and publishes again. It watches nobody itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_owner_out_of_reach_took_is_published_again_by_who_watches_nobody() {
+    let servers = [RedisServer::start(), RedisServer::start()];
+    let proxy = Proxy::to(servers[0].address()).await;
+    let near = World::on(&[&servers[0]]).await;
+    let far = World { prefix: near.prefix.clone(), cache: near.cache.clone(), ..World::on(&[&servers[0]]).await };
+    let (version, ring) = far.ring().await;
+    let mut through = ring.clone();
+    through.nodes[0].address = proxy.address.clone();
+    far.set(version, &through).await;
+    let (publisher, mut told) = near.attach(64).await;
+    let (subscriber, mut inbox) = far.attach(64).await;
+    let users: Vec<UserId> = (0..50).map(|_| fresh_user()).collect();
+    subscriber.subscribe(&channels(&users)).await.expect("subscribed");
+    proxy.set(Mode::Cuts);
+    let (version, here) = far.ring().await;
+    far.set(version, &here.replace("pubsub-0", &servers[1].address()).expect("a ring")).await;
+    until_adopted(&subscriber, 2).await;
+    let mut known = Known::default();
+    // It has read the cache by now, in which there is nothing yet.
+    while let Ok(Some(arrival)) = timeout(Duration::from_millis(300), inbox.recv()).await {
+        known.take(&far, arrival).await;
+    }
+    let last: Vec<(UserId, u64)> = users.iter().map(|user| (*user, 7)).collect();
+    publish(&near, &publisher, &last).await;
+    assert_eq!(publisher.epoch(), 1, "confirmed by the earlier owner");
+    let (version, here) = near.ring().await;
+    near.set(version, &here.replace("pubsub-0", &servers[1].address()).expect("a ring")).await;
+    let affected = loop {
+        match timeout(PATIENCE, told.recv()).await.expect("told").expect("an arrival") {
+            Arrival::Republish(affected) => break affected,
+            other => panic!("it watches nobody: {other:?}"),
+        }
+    };
+    assert!(users.iter().all(|user| affected.holds(Channel::User(*user))));
+    publish(&near, &publisher, &last).await;
+    known.until(&far, &mut inbox, &users, 7, PATIENCE).await;
 }

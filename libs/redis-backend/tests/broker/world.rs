@@ -104,7 +104,9 @@ impl Known {
 
     pub(crate) async fn take(&mut self, world: &World, arrival: Arrival) {
         match arrival {
-            Arrival::Batch(batch) => batch.iter().for_each(|message| self.learn(of(message))),
+            Arrival::Batch(batch) => batch.iter().for_each(|message| self.learn(message.fix())),
+            // Who has nothing of their own to publish.
+            Arrival::Republish(_) => {}
             Arrival::Gap(channels) => {
                 let users: Vec<UserId> = channels.iter().map(|channel| user_of(*channel)).collect();
                 world.cache.get_many(&users).await.expect("the cache").iter().flatten().for_each(|fix| self.learn(fix));
@@ -135,6 +137,17 @@ impl Known {
     }
 }
 
+/// Until a ring is in use and all that its change owes has been told.
+pub(crate) async fn until_adopted(broker: &RedisBroker, epoch: u64) {
+    until_epoch(broker, epoch).await;
+    let adopted = async {
+        while broker.counters().rings + 1 < epoch {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(5), adopted).await.expect("adopted");
+}
+
 pub(crate) async fn until_epoch(broker: &RedisBroker, epoch: u64) {
     for _ in 0..500 {
         if broker.epoch() >= epoch {
@@ -143,13 +156,6 @@ pub(crate) async fn until_epoch(broker: &RedisBroker, epoch: u64) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("epoch {} and not {epoch}", broker.epoch());
-}
-
-fn of(message: &Publication) -> &Fix {
-    match message {
-        Publication::Location(fix) => fix,
-        other => panic!("{other:?}"),
-    }
 }
 
 fn user_of(channel: Channel) -> UserId {
