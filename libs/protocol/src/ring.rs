@@ -3,7 +3,8 @@
 //! ```text
 //! hash(bytes)    FNV-1a of 64 bits (offset 0xcbf29ce484222325, prime 0x100000001b3), then the finaliser of MurmurHash3:
 //!                h ^= h >> 33; h *= 0xff51afd7ed558ccd; h ^= h >> 33; h *= 0xc4ceb9fe1a85ec53; h ^= h >> 33
-//! slot           hash(channel's name) >> 50, one of 16,384; the name is "u:" and the user in decimal
+//! slot           hash(channel's name) >> 50, one of 16,384; the name is "u:" and the user in decimal, or
+//!                "node:" and the node in 16 hexadecimal digits
 //! virtual node   hash("{name of the node}#{0, 1, ..}"), a point on the circle of all u64
 //! owner of slot  its pin, or the node of the first virtual node at or after hash("slot:{slot}"), going round;
 //!                of two virtual nodes at one point the one whose node's name is first; nodes that are down have no
@@ -14,15 +15,18 @@
 //! without moving a slot.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Slots, whatever the number of nodes.
 pub const SLOTS: u16 = 16_384;
-/// Virtual nodes of each node, unless the document says otherwise: at most 1.09 / 1.16 / 1.23 times the mean load for
-/// 4 / 10 / 100 nodes.
-pub const VIRTUAL_NODES: u16 = 160;
+/// Virtual nodes of each node, unless the document says otherwise. A node that joins takes at most 1.1 times its share
+/// of the slots in 99.9 / 99 / 96 / 90 of 100 cases as the 10th / 20th / 40th / 100th: the more nodes, the fewer slots each
+/// has, and the more their own chance matters. With 160 it is 90 / 89 / 86 / 82, and 4,096 are no better than 99.9 / 99.7 /
+/// 97 / 90.
+pub const VIRTUAL_NODES: u16 = 2_000;
 /// Nodes of one ring.
 pub const MAX_NODES: usize = 1_024;
 /// Virtual nodes of one node.
@@ -256,6 +260,16 @@ fn check_node(node: &RingNode, others: &[RingNode]) -> Result<(), BadRing> {
     }
 }
 
+/// The epoch of a document's text, whose other parts are skipped and not checked.
+pub fn epoch_of(text: &str) -> Result<u64, BadRing> {
+    #[derive(Deserialize)]
+    struct Header {
+        epoch: u64,
+    }
+    let header = serde_json::from_str::<Header>(text).map_err(|error| BadRing::Text(error.to_string()))?;
+    Ok(header.epoch)
+}
+
 /// A checked document with its table of owners.
 #[derive(Clone, Debug)]
 pub struct Ring {
@@ -279,6 +293,12 @@ impl Ring {
         Ring::new(RingDocument::parse(text)?)
     }
 
+    /// The same if its epoch is newer than this one. Who asks every second whether the ring has changed builds it, which
+    /// takes milliseconds, only when it has.
+    pub fn parse_newer(text: &str, epoch: u64) -> Result<Option<Ring>, BadRing> {
+        if epoch_of(text)? <= epoch { Ok(None) } else { Ring::parse(text).map(Some) }
+    }
+
     /// What it was made from.
     pub fn document(&self) -> &RingDocument {
         &self.document
@@ -300,20 +320,47 @@ impl Ring {
     }
 }
 
-/// The owner of each slot by virtual nodes: both sides sorted, then one walk.
-fn place(document: &RingDocument) -> Vec<u16> {
-    let mut points: Vec<(u64, &str, u16)> = Vec::new();
-    for (index, node) in document.nodes.iter().enumerate().filter(|(_, node)| !document.down.contains(&node.name)) {
-        let point = |number| hash(format!("{}#{number}", node.name).as_bytes());
-        points.extend((0..document.virtual_nodes).map(|number| (point(number), node.name.as_str(), index as u16)));
-    }
+/// Where the slots are on the circle, ascending.
+static PLACES: LazyLock<Vec<(u64, u16)>> = LazyLock::new(|| {
+    let mut places: Vec<(u64, u16)> = (0..SLOTS).map(|slot| (hash(format!("slot:{slot}").as_bytes()), slot)).collect();
+    places.sort_unstable();
+    places
+});
+
+/// How far it is from each slot, in the order of [`PLACES`], to the first virtual node of this name, going round.
+fn distances(name: &str, virtual_nodes: u16) -> Vec<u64> {
+    let mut points: Vec<u64> = (0..virtual_nodes).map(|number| hash(format!("{name}#{number}").as_bytes())).collect();
     points.sort_unstable();
-    let owner = |slot: u16| {
-        let place = hash(format!("slot:{slot}").as_bytes());
-        let at = points.partition_point(|(point, _, _)| *point < place);
-        points[at % points.len()].2
+    let mut at = 0;
+    let to_next = |(place, _): &(u64, u16)| {
+        while points.get(at).is_some_and(|point| point < place) {
+            at += 1;
+        }
+        points[at % points.len()].wrapping_sub(*place)
     };
-    (0..SLOTS).map(owner).collect()
+    PLACES.iter().map(to_next).collect()
+}
+
+/// The owner of each slot: of the nodes in service who is nearest, and of two at one distance the one whose name is
+/// first.
+fn place(document: &RingDocument) -> Vec<u16> {
+    let nodes = document.nodes.iter().enumerate();
+    let mut by_name: Vec<usize> =
+        nodes.filter(|(_, node)| !document.down.contains(&node.name)).map(|(index, _)| index).collect();
+    by_name.sort_unstable_by_key(|index| &document.nodes[*index].name);
+    let mut nearest = vec![(u64::MAX, 0); PLACES.len()];
+    for (turn, index) in by_name.into_iter().enumerate() {
+        for (nearest, distance) in
+            nearest.iter_mut().zip(distances(&document.nodes[index].name, document.virtual_nodes))
+        {
+            if turn == 0 || distance < nearest.0 {
+                *nearest = (distance, index as u16);
+            }
+        }
+    }
+    let mut owners = vec![0; PLACES.len()];
+    PLACES.iter().zip(nearest).for_each(|((_, slot), (_, index))| owners[usize::from(*slot)] = index);
+    owners
 }
 
 #[cfg(test)]
@@ -345,23 +392,63 @@ mod tests {
         let hashes = ["", "u:1", "u:18446744073709551615", "pubsub-1#0", "slot:0"].map(|text| hash(text.as_bytes()));
         assert_eq!(hashes.map(|hash| format!("{hash:016x}")), VECTORS);
         assert_eq!(["u:0", "u:1", "u:2", "u:1000000"].map(|name| slot(name.as_bytes())), SLOT_VECTORS);
-        let ring = Ring::new(document(3)).unwrap();
-        assert_eq!([0, 1, 2, 3, 16_383].map(|slot| ring.owner(slot)), OWNER_VECTORS);
+        for (virtual_nodes, owners) in OWNER_VECTORS {
+            let ring = Ring::new(RingDocument { virtual_nodes, ..document(3) }).unwrap();
+            assert_eq!([0, 1, 2, 3, 4, 5, 16_383].map(|slot| ring.owner(slot)), owners);
+        }
     }
 
     const VECTORS: [&str; 5] =
         ["efd01f60ba992926", "7684ebca9c120548", "b078699ef34146de", "04d4df237483a9dc", "b7c8c359c9aeced5"];
     const SLOT_VECTORS: [u16; 4] = [8589, 7585, 10695, 5617];
-    const OWNER_VECTORS: [usize; 5] = [1, 0, 2, 1, 0];
+    const OWNER_VECTORS: [(u16, [usize; 7]); 2] = [(160, [1, 0, 2, 1, 2, 1, 0]), (2_000, [1, 0, 0, 1, 0, 1, 2])];
 
+    /// By the words of the contract, slowly.
     #[test]
-    fn the_load_is_balanced() {
-        for (nodes, most) in [(4, 1.1), (10, 1.2), (100, 1.3)] {
-            let owners = owners(&document(nodes));
-            let mut loads: BTreeMap<&String, usize> = BTreeMap::new();
-            owners.iter().for_each(|owner| *loads.entry(owner).or_default() += 1);
-            let worst = loads.values().copied().max().unwrap() as f64 * nodes as f64 / f64::from(SLOTS);
-            assert!(loads.len() == nodes && worst < most, "{nodes} nodes: {worst:.2} times the mean");
+    fn the_owner_is_the_first_virtual_node_at_or_after_the_slot() {
+        let ring = Ring::new(RingDocument { virtual_nodes: 20, ..document(5) }).unwrap();
+        let points = |node: &RingNode| {
+            let name = node.name.clone();
+            (0..20).map(move |number| (hash(format!("{name}#{number}").as_bytes()), name.clone())).collect::<Vec<_>>()
+        };
+        let points: BTreeSet<(u64, String)> = ring.nodes().iter().flat_map(points).collect();
+        for slot in 0..SLOTS {
+            let place = hash(format!("slot:{slot}").as_bytes());
+            let (_, owner) = points.iter().find(|(point, _)| *point >= place).or(points.first()).unwrap();
+            assert_eq!(ring.nodes()[ring.owner(slot)].name, *owner);
+        }
+    }
+
+    /// How many slots each of so many nodes has, as a share of the mean, in many rings of different nodes. It is also
+    /// what the last of them took when it joined.
+    fn shares(nodes: usize, reach: &[Vec<u64>]) -> Vec<f64> {
+        let mut shares = Vec::new();
+        for ring in 0..1_200 / nodes {
+            let members: Vec<&Vec<u64>> = (0..nodes).map(|at| &reach[(ring * 37 + at) % reach.len()]).collect();
+            let mut loads = vec![0; nodes];
+            for place in 0..usize::from(SLOTS) {
+                let nearest = (0..nodes).min_by_key(|node| members[*node][place]).unwrap();
+                loads[nearest] += 1;
+            }
+            shares.extend(loads.iter().map(|load| f64::from(*load) * nodes as f64 / f64::from(SLOTS)));
+        }
+        shares.sort_unstable_by(f64::total_cmp);
+        shares
+    }
+
+    /// 1.1 times its share is what a node takes at most in 99 of 100 cases in rings of up to 20, and in fewer where it
+    /// has few slots: with 40 nodes 410 of them, which chance alone spreads by a twentieth.
+    #[test]
+    fn a_node_that_joins_takes_its_share_and_little_more() {
+        let reach: Vec<Vec<u64>> = (1..=119).map(|number| distances(&node(number).name, VIRTUAL_NODES)).collect();
+        for (nodes, within, worst) in
+            [(2, 1.0, 1.1), (4, 0.998, 1.13), (10, 0.995, 1.16), (20, 0.98, 1.2), (40, 0.95, 1.3)]
+        {
+            let shares = shares(nodes, &reach);
+            let held = shares.iter().filter(|share| **share <= 1.1).count() as f64 / shares.len() as f64;
+            let most = shares.last().unwrap();
+            println!("{nodes} nodes: at most 1.1 in {:.2} % of {}, the worst {most:.3}", held * 100.0, shares.len());
+            assert!(held >= within && *most <= worst, "{nodes} nodes: {held} of the cases, at worst {most}");
         }
     }
 
@@ -373,6 +460,48 @@ mod tests {
         assert!(moved(&ring, &pinned) <= 1);
         assert_eq!(owners(&pinned.pin(7, None).unwrap()), owners(&ring));
         assert_eq!(pinned.remove("pubsub-2").unwrap().pins.len(), 0);
+    }
+
+    /// Only the slots concerned move, whatever is done in whatever order.
+    #[test]
+    fn removing_a_node_moves_what_it_had() {
+        let ring = document(6).pin(7, Some("pubsub-4")).unwrap().pin(8, Some("pubsub-2")).unwrap();
+        let less = ring.remove("pubsub-4").unwrap();
+        assert_eq!(less.pins, BTreeMap::from([(8, "pubsub-2".to_owned())]), "its pins go with it");
+        for (slot, (before, after)) in owners(&ring).iter().zip(owners(&less)).enumerate() {
+            assert_eq!(*before == after, before != "pubsub-4", "slot {slot}");
+        }
+    }
+
+    #[test]
+    fn a_pin_moves_its_slot_and_no_other() {
+        let ring = document(6);
+        for (slot, name) in [(0, "pubsub-1"), (77, "pubsub-6"), (SLOTS - 1, "pubsub-3")] {
+            let before = owners(&ring);
+            let mut expected = before.clone();
+            expected[usize::from(slot)] = name.to_owned();
+            let pinned = ring.pin(slot, Some(name)).unwrap();
+            assert_eq!(owners(&pinned), expected);
+            let elsewhere = pinned.pin(slot, Some("pubsub-2")).unwrap();
+            assert_eq!(moved(&pinned, &elsewhere), usize::from(name != "pubsub-2"));
+            let replaced = pinned.replace(name, "10.0.9.9:6379").unwrap();
+            assert_eq!(owners(&replaced), expected, "it stays with the name");
+        }
+    }
+
+    #[test]
+    fn a_ring_is_built_only_of_a_newer_document() {
+        let ring = document(3).pin(1, None).unwrap();
+        assert_eq!(epoch_of(&ring.text()), Ok(2));
+        assert!(Ring::parse_newer(&ring.text(), 2).unwrap().is_none());
+        assert_eq!(Ring::parse_newer(&ring.text(), 1).unwrap().map(|ring| ring.epoch()), Some(2));
+        // What is wrong beside the epoch is found when it is read.
+        let broken = ring.text().replace("pubsub-1", "pubsub-2");
+        assert!(Ring::parse_newer(&broken, 2).unwrap().is_none());
+        assert!(Ring::parse_newer(&broken, 1).is_err());
+        for text in ["", "{}", "[]", "7", "{\"epoch\":-1}"] {
+            assert!(matches!(Ring::parse_newer(text, 0), Err(BadRing::Text(_))), "{text}");
+        }
     }
 
     #[test]
@@ -426,15 +555,12 @@ mod tests {
         /// Only what must move does: to the new node, or away from the one that is gone.
         #[test]
         fn a_change_moves_its_own_share(nodes in 2usize..40, salt in 0usize..1_000) {
-            let ring = document(nodes);
-            let share = usize::from(SLOTS) / nodes;
+            let ring = RingDocument { virtual_nodes: 100, ..document(nodes) };
             let more = ring.add(node(10_000 + salt)).unwrap_or_else(|_| unreachable!());
             let (now, name) = (owners(&more), format!("pubsub-{}", 10_000 + salt));
             for (before, after) in owners(&ring).iter().zip(&now) {
                 prop_assert!(before == after || *after == name);
             }
-            // 1.0 in the median; of 400 names the worst took 1.21, 1.24 and 1.27 on 3, 10 and 39 nodes.
-            prop_assert!(moved(&ring, &more) as f64 <= 1.5 * share as f64);
             prop_assert_eq!(owners(&more.remove(&name).unwrap()), owners(&ring));
             let name = format!("pubsub-{}", 1 + salt % nodes);
             let less = ring.remove(&name).unwrap();
