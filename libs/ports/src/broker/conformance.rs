@@ -421,9 +421,9 @@ pub async fn what_is_to_be_published_again_is_told_however_full_the_inbox(harnes
     let (node, mut inbox) = harness.attach(1).await;
     let users: [UserId; 50] = fresh_users();
     node.subscribe(&users.map(channel)).await.unwrap();
-    for round in 0..20 {
+    for (round, user) in users[..20].iter().enumerate() {
         // One call each: one batch each.
-        node.publish(&[message(harness, users[round], 1)]).await.unwrap();
+        node.publish(&[message(harness, *user, 1)]).await.unwrap();
         if round % 8 == 0 {
             harness.change_routing().await;
         }

@@ -135,7 +135,7 @@ async fn broker_ours() {
             while heard < USERS as usize {
                 match inbox.recv().await.unwrap() {
                     Arrival::Batch(messages) => heard += messages.len(),
-                    Arrival::Gap(_) => panic!("a gap"),
+                    other => panic!("a loss: {other:?}"),
                 }
             }
         }

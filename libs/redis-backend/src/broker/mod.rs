@@ -5,14 +5,19 @@
 //! the driver's: what was lost when, and whether an acknowledgement came, is all that matters here.
 
 mod counters;
+mod dial;
+mod failover;
 mod names;
+mod probe;
 mod publisher;
 mod steward;
 mod subscriber;
 mod view;
+mod wanted;
 mod wire;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,8 +33,11 @@ use tokio_util::task::TaskTracker;
 
 pub use counters::BrokerCounters;
 use counters::Counters;
+use dial::Tcp;
+pub use dial::{Connection, Dial, Stream};
+use failover::Votes;
 use names::Names;
-use publisher::Reply;
+use publisher::{Identity, Reply};
 use view::{Nodes, PubSubNode, View};
 
 const BACKEND: &str = "pub/sub";
@@ -64,8 +72,12 @@ struct Shared {
     clock: Clock,
     inbox: InboxSender,
     discovery: Arc<dyn Discovery>,
+    dial: Arc<dyn Dial>,
     counters: Arc<Counters>,
+    /// Of the ring in use.
+    epoch: Arc<AtomicU64>,
     nodes: parking_lot::Mutex<Nodes>,
+    votes: Arc<Votes>,
     /// Rung by whoever has reason to think that the ring is another one.
     suspicion: Notify,
     tasks: TaskTracker,
@@ -78,6 +90,15 @@ impl RedisBroker {
         settings: BrokerSettings,
         discovery: Arc<dyn Discovery>,
     ) -> Result<(Arc<RedisBroker>, Inbox), PortError> {
+        RedisBroker::connect_by(settings, discovery, Arc::new(Tcp)).await
+    }
+
+    /// The same over connections of another kind, for simulations.
+    pub async fn connect_by(
+        settings: BrokerSettings,
+        discovery: Arc<dyn Discovery>,
+        dial: Arc<dyn Dial>,
+    ) -> Result<(Arc<RedisBroker>, Inbox), PortError> {
         let (sender, inbox) = inbox(settings.inbox_batches);
         let stop = CancellationToken::new();
         let shared = Arc::new(Shared {
@@ -86,16 +107,20 @@ impl RedisBroker {
             clock: settings.clock,
             inbox: sender,
             discovery,
+            dial,
             counters: Arc::default(),
+            epoch: Arc::default(),
             nodes: parking_lot::Mutex::default(),
+            votes: Arc::default(),
             suspicion: Notify::new(),
             tasks: TaskTracker::new(),
             stop: stop.clone(),
         });
         let guard = stop.drop_guard();
         shared.first_ring().await?;
-        shared.tasks.spawn(steward::probe(shared.clone()));
+        shared.tasks.spawn(steward::keep_probing(shared.clone()));
         shared.tasks.spawn(steward::run(shared.clone()));
+        shared.tasks.spawn(failover::run(shared.clone()));
         let tasks = shared.tasks.clone();
         Ok((Arc::new(RedisBroker { shared, tasks, _stop: guard }), inbox))
     }
@@ -109,7 +134,21 @@ impl RedisBroker {
 
     /// The epoch of the ring in use.
     pub fn epoch(&self) -> u64 {
-        self.shared.view().map_or(0, |view| view.ring.epoch())
+        self.shared.epoch.load(Ordering::Acquire)
+    }
+
+    /// The pub/sub nodes of the ring in use through which no message goes at the moment, and for how long: no publishing
+    /// connection is up, or no probe has come back for longer than it may take. Those out of service are no matter.
+    pub fn unhealthy(&self) -> Vec<String> {
+        let Some(view) = self.shared.view() else { return Vec::new() };
+        let document = view.ring.document();
+        let nodes = view.nodes.iter().zip(&document.nodes).filter(|(_, named)| !document.down.contains(&named.name));
+        nodes
+            .filter_map(|(node, named)| {
+                let silence = node.unhealthy_for()?;
+                Some(format!("{} at {} (for {:.1} s)", named.name, node.address, silence.as_secs_f64()))
+            })
+            .collect()
     }
 
     /// What has happened so far.
@@ -160,6 +199,8 @@ impl Broker for RedisBroker {
             }
         }
         indexes.sort_unstable();
+        self.shared.counters.published.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        self.shared.counters.unconfirmed.fetch_add(indexes.len() as u64, Ordering::Relaxed);
         match indexes.is_empty() {
             true => Ok(()),
             false => Err(Unconfirmed { indexes, cause: unavailable("not confirmed by the owner under this ring") }),
@@ -194,6 +235,10 @@ fn unavailable(reason: &str) -> PortError {
 }
 
 impl Shared {
+    fn identity(&self) -> Identity {
+        Identity { names: self.names.clone(), epoch: self.epoch.clone() }
+    }
+
     fn view(&self) -> Option<Arc<View>> {
         self.nodes.lock().view.clone()
     }

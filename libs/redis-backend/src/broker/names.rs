@@ -37,9 +37,24 @@ impl Names {
         format!("{}probe:{}", self.prefix, self.node).into_bytes()
     }
 
+    /// Whose names these are.
+    pub(crate) fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// Where nodes say which pub/sub nodes they cannot use.
+    pub(crate) fn votes(&self) -> Vec<u8> {
+        format!("{}ring:votes", self.prefix).into_bytes()
+    }
+
     /// What a node's subscriber connections are called in `CLIENT LIST`.
     pub(crate) fn client(&self) -> Vec<u8> {
-        format!("{}subscriber:{}", self.prefix, self.node).into_bytes()
+        printable(format!("{}subscriber:{}", self.prefix, self.node))
+    }
+
+    /// What a node's publishing connections are called there, when the ring of this epoch is in use.
+    pub(crate) fn publisher(&self, epoch: u64) -> Vec<u8> {
+        printable(format!("{}publisher:{}:{epoch}", self.prefix, self.node))
     }
 
     /// The newest epoch that this pub/sub node has been told.
@@ -51,6 +66,12 @@ impl Names {
     pub(crate) fn document(&self) -> Vec<u8> {
         format!("{}ring:doc", self.prefix).into_bytes()
     }
+}
+
+/// A name as `CLIENT SETNAME` takes it, which refuses spaces and line ends.
+pub(crate) fn printable(mut name: String) -> Vec<u8> {
+    name.retain(|c| c.is_ascii_graphic());
+    name.into_bytes()
 }
 
 /// The name that decides the slot.

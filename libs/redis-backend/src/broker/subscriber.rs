@@ -2,6 +2,7 @@
 //! it had to be made anew, and tells that as a gap.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -12,26 +13,25 @@ use ports::{Channel, Clock, Publication};
 use protocol::record;
 use redis_protocol::resp2::types::RangeFrame;
 use rustc_hash::FxHashSet;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::counters::Counters;
+use super::dial::{Connection, Dial};
+use super::failover::Votes;
 use super::names::Names;
+use super::probe::{LOOK, Probe};
+use super::wanted::Wanted;
 use super::wire::{Lost, command, frames};
 
 /// Channels in one SUBSCRIBE.
 const AT_ONCE: usize = 512;
 /// Messages in one batch of the inbox.
 const BATCH: usize = 1_024;
-/// How long a published probe may take to come back.
-const PROBE: Duration = Duration::from_secs(3);
 /// How long the node may say nothing while it owes an acknowledgement.
 const SILENCE: Duration = Duration::from_secs(1);
-/// How often these are looked at.
-const LOOK: Duration = Duration::from_millis(250);
 /// Between attempts to connect.
 const RETRY: Duration = Duration::from_millis(50);
 const CONNECT: Duration = Duration::from_millis(500);
@@ -42,19 +42,29 @@ const QUEUE: usize = 4_096;
 pub(crate) struct Subscriber {
     /// Every change of it goes with an order, sent under this lock, so that both are in one sequence. Gaps are told
     /// under it as well: they name nothing that has just been given up.
-    wanted: Mutex<FxHashSet<Channel>>,
+    wanted: Mutex<Wanted>,
     orders: mpsc::Sender<Order>,
     connected: AtomicBool,
     /// An order was lost.
     overflowed: AtomicBool,
-    /// The probe that was published first of those that have not come back.
-    probe: Mutex<Option<(u64, Instant)>>,
+    pub(crate) probe: Probe,
 }
 
 struct Order {
     channels: Vec<Channel>,
-    subscribe: bool,
+    change: Change,
     done: oneshot::Sender<()>,
+}
+
+/// What is to be done to the subscriptions of a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change {
+    /// To the probes, which nobody wants but we.
+    Begin,
+    Subscribe,
+    /// What was subscribed on an earlier connection.
+    Resume,
+    Unsubscribe,
 }
 
 /// The other end, which the connection's task takes.
@@ -65,18 +75,20 @@ pub(crate) struct Surroundings {
     pub(crate) inbox: InboxSender,
     pub(crate) names: Names,
     pub(crate) clock: Clock,
-    pub(crate) counters: std::sync::Arc<Counters>,
+    pub(crate) dial: Arc<dyn Dial>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) votes: Arc<Votes>,
 }
 
 impl Subscriber {
     pub(crate) fn new() -> (Subscriber, Orders) {
         let (orders, receiver) = mpsc::channel(QUEUE);
         let subscriber = Subscriber {
-            wanted: Mutex::default(),
+            wanted: Mutex::new(Wanted::new()),
             orders,
             connected: AtomicBool::new(false),
             overflowed: AtomicBool::new(false),
-            probe: Mutex::default(),
+            probe: Probe::new(),
         };
         (subscriber, Orders(receiver))
     }
@@ -89,26 +101,24 @@ impl Subscriber {
     /// told makes a gap of it, too.
     pub(crate) fn want(&self, channels: Vec<Channel>) -> Option<oneshot::Receiver<()>> {
         let mut wanted = self.wanted.lock();
-        wanted.extend(&channels);
-        self.order(channels, true)
+        wanted.add(&channels);
+        self.order(channels, Change::Subscribe)
     }
 
     /// Wants these no longer; those that it did not want are no matter.
     pub(crate) fn drop_all(&self, channels: Vec<Channel>) -> Option<oneshot::Receiver<()>> {
         let mut wanted = self.wanted.lock();
-        for channel in &channels {
-            wanted.remove(channel);
-        }
-        self.order(channels, false)
+        wanted.remove(&channels);
+        self.order(channels, Change::Unsubscribe)
     }
 
     /// Under the lock of what is wanted; a new connection begins with all of it.
-    fn order(&self, channels: Vec<Channel>, subscribe: bool) -> Option<oneshot::Receiver<()>> {
+    fn order(&self, channels: Vec<Channel>, change: Change) -> Option<oneshot::Receiver<()>> {
         if !self.connected.load(Ordering::Acquire) {
             return None;
         }
         let (done, receiver) = oneshot::channel();
-        match self.orders.try_send(Order { channels, subscribe, done }) {
+        match self.orders.try_send(Order { channels, change, done }) {
             Ok(()) => Some(receiver),
             Err(_) => {
                 // A new connection is the shortest way to what is wanted.
@@ -120,27 +130,16 @@ impl Subscriber {
 
     /// Of the wanted ones, those that `which` picks.
     pub(crate) fn wanted(&self, which: impl Fn(&Channel) -> bool) -> Vec<Channel> {
-        self.wanted.lock().iter().copied().filter(which).collect()
+        self.wanted.lock().iter().filter(which).collect()
     }
 
     /// Tells a gap in those of the wanted ones that `which` picks.
-    pub(crate) fn gap(&self, inbox: &InboxSender, which: impl Fn(&Channel) -> bool) {
+    pub(crate) fn gap(&self, inbox: &InboxSender, counters: &Counters, which: impl Fn(&Channel) -> bool) {
         let wanted = self.wanted.lock();
-        let mut picked = wanted.iter().copied().filter(which).peekable();
+        let mut picked = wanted.iter().filter(which).peekable();
         if picked.peek().is_some() {
             inbox.gap(picked);
-        }
-    }
-
-    /// A probe was published and taken: it has to arrive.
-    pub(crate) fn expect_probe(&self, number: u64) {
-        self.probe.lock().get_or_insert((number, Instant::now()));
-    }
-
-    fn heard_probe(&self, number: u64) {
-        let mut probe = self.probe.lock();
-        if probe.is_some_and(|(expected, _)| expected <= number) {
-            *probe = None;
+            counters.gaps.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -171,20 +170,21 @@ impl Subscriber {
 
     /// One connection's life.
     async fn live(&self, address: &str, orders: &mut Orders, with: &Surroundings) -> Lost {
-        let connected = timeout(CONNECT, TcpStream::connect(address)).await;
-        let Ok(Ok(stream)) = connected else { return Lost("it does not take connections") };
-        // Costs time only if it fails.
-        let _ = stream.set_nodelay(true);
+        let connected = timeout(CONNECT, with.dial.dial(address)).await;
+        let Ok(Ok(connection)) = connected else { return Lost("it does not take connections") };
+        let (reader, writer) = tokio::io::split(connection);
         let mut line = Line {
             subscriber: self,
             with,
-            stream,
+            reader,
+            writer,
             out: BytesMut::new(),
             read: BytesMut::with_capacity(64 * 1024),
             owed: VecDeque::new(),
+            rest: Vec::new(),
             heard: Instant::now(),
         };
-        *self.probe.lock() = None;
+        self.probe.begin();
         line.hello();
         let mut look = interval(LOOK);
         loop {
@@ -198,11 +198,14 @@ impl Subscriber {
 struct Line<'a> {
     subscriber: &'a Subscriber,
     with: &'a Surroundings,
-    stream: TcpStream,
+    reader: ReadHalf<Connection>,
+    writer: WriteHalf<Connection>,
     out: BytesMut,
     read: BytesMut,
     /// Acknowledgements that a PONG will stand for, in the order of the PINGs.
     owed: VecDeque<Owed>,
+    /// What was subscribed on an earlier connection and has not been asked for on this one.
+    rest: Vec<Channel>,
     heard: Instant,
 }
 
@@ -210,24 +213,44 @@ struct Owed {
     channels: Vec<Channel>,
     /// Whom to tell; nobody is told by a gap.
     done: Option<oneshot::Sender<()>>,
-    subscribe: bool,
+    change: Change,
 }
 
 impl Line<'_> {
-    /// The probe's channel, then all that is wanted.
+    /// The probe's channel, then what is live; the rest when that is acknowledged.
     fn hello(&mut self) {
         command(&mut self.out, &[b"CLIENT", b"SETNAME", &self.with.names.client()]);
-        command(&mut self.out, &[b"SUBSCRIBE", &self.with.names.probe()]);
+        command(&mut self.out, &[b"SUBSCRIBE", &self.with.names.probe(), &self.with.names.votes()]);
+        self.change(Owed { channels: Vec::new(), done: None, change: Change::Begin });
         let wanted = self.subscriber.wanted.lock();
-        let channels: Vec<Channel> = wanted.iter().copied().collect();
+        let (live, rest) = wanted.live_and_rest();
+        self.rest = rest;
+        // From here on changes come as orders.
         self.subscriber.connected.store(true, Ordering::Release);
         drop(wanted);
-        self.change(Owed { channels, done: None, subscribe: true });
+        for live in live.chunks(AT_ONCE) {
+            self.change(Owed { channels: live.to_vec(), done: None, change: Change::Resume });
+        }
+    }
+
+    /// One piece of the rest at a time, so that nobody who subscribes meanwhile waits for more than one.
+    fn resume(&mut self) {
+        while !self.rest.is_empty() && self.owed.iter().all(|owed| owed.change != Change::Resume) {
+            let at = self.rest.len().saturating_sub(AT_ONCE);
+            let mut channels = self.rest.split_off(at);
+            let wanted = self.subscriber.wanted.lock();
+            // What has been given up since has been unsubscribed, or is about to be.
+            channels.retain(|channel| wanted.holds(*channel));
+            drop(wanted);
+            if !channels.is_empty() {
+                self.change(Owed { channels, done: None, change: Change::Resume });
+            }
+        }
     }
 
     /// Writes the change and, after it, a PING: its PONG says that all before it has been done.
     fn change(&mut self, owed: Owed) {
-        let verb: &[u8] = if owed.subscribe { b"SUBSCRIBE" } else { b"UNSUBSCRIBE" };
+        let verb: &[u8] = if owed.change == Change::Unsubscribe { b"UNSUBSCRIBE" } else { b"SUBSCRIBE" };
         for channels in owed.channels.chunks(AT_ONCE) {
             let names: Vec<Vec<u8>> = channels.iter().map(|channel| self.with.names.channel(*channel)).collect();
             let words: Vec<&[u8]> = std::iter::once(verb).chain(names.iter().map(Vec::as_slice)).collect();
@@ -240,18 +263,19 @@ impl Line<'_> {
         self.owed.push_back(owed);
     }
 
+    /// In a fixed order: a simulation of it runs alike each time. What is rare comes first, so that it is never starved.
     async fn step(&mut self, orders: &mut Orders, look: &mut tokio::time::Interval) -> Result<(), Lost> {
-        let (mut reader, mut writer) = self.stream.split();
         tokio::select! {
-            read = reader.read_buf(&mut self.read) => match read? {
+            biased;
+            _ = look.tick() => self.look()?,
+            Some(Order { channels, change, done }) = orders.0.recv() => {
+                self.change(Owed { channels, done: Some(done), change });
+            }
+            written = self.writer.write_buf(&mut self.out), if !self.out.is_empty() => drop(written?),
+            read = self.reader.read_buf(&mut self.read) => match read? {
                 0 => return Err(Lost("it closed the connection")),
                 _ => self.received()?,
             },
-            written = writer.write_buf(&mut self.out), if !self.out.is_empty() => drop(written?),
-            Some(Order { channels, subscribe, done }) = orders.0.recv() => {
-                self.change(Owed { channels, done: Some(done), subscribe });
-            }
-            _ = look.tick() => self.look()?,
         }
         Ok(())
     }
@@ -263,11 +287,11 @@ impl Line<'_> {
         if !self.owed.is_empty() && self.heard.elapsed() > SILENCE {
             return Err(Lost("no acknowledgement in time"));
         }
-        let probe = *self.subscriber.probe.lock();
-        match probe.is_some_and(|(_, published)| published.elapsed() > PROBE) {
-            true => Err(Lost("a probe did not come back")),
-            false => Ok(()),
+        if self.subscriber.probe.is_overdue() {
+            self.with.counters.deaf.fetch_add(1, Ordering::Relaxed);
+            return Err(Lost("a probe did not come back"));
         }
+        Ok(())
     }
 
     fn received(&mut self) -> Result<(), Lost> {
@@ -303,10 +327,8 @@ impl Line<'_> {
     /// What a message says; a probe is noted, poison is counted, and both are nothing.
     fn message(&self, name: &[u8], payload: &[u8]) -> Option<Publication> {
         let Some(channel) = self.with.names.read(name) else {
-            let number = std::str::from_utf8(payload).ok().and_then(|text| text.parse().ok());
-            match number {
-                Some(number) if name == self.with.names.probe() => self.subscriber.heard_probe(number),
-                _ => self.poison(),
+            if !self.internal(name, payload) {
+                self.poison();
             }
             return None;
         };
@@ -322,6 +344,16 @@ impl Line<'_> {
         message
     }
 
+    /// What brokers say to each other and to themselves; `false` if it is none of it.
+    fn internal(&self, name: &[u8], payload: &[u8]) -> bool {
+        if name == self.with.names.votes() {
+            return self.with.votes.hear(payload);
+        }
+        let number = std::str::from_utf8(payload).ok().and_then(|text| text.parse().ok());
+        let probe = number.filter(|_| name == self.with.names.probe());
+        probe.map(|number| self.subscriber.probe.came_back(number)).is_some()
+    }
+
     fn poison(&self) {
         self.with.counters.poisoned.fetch_add(1, Ordering::Relaxed);
     }
@@ -331,9 +363,11 @@ impl Line<'_> {
             return;
         }
         // Under the lock: what finds no room becomes a gap, which names only what is wanted.
-        let wanted = self.subscriber.wanted.lock();
-        batch.retain(|message| wanted.contains(&message.channel()));
+        let mut wanted = self.subscriber.wanted.lock();
+        wanted.turn(Instant::now());
+        batch.retain(|message| wanted.hear(message.channel()));
         if !batch.is_empty() {
+            self.with.counters.received.fetch_add(batch.len() as u64, Ordering::Relaxed);
             self.with.inbox.deliver(batch);
         }
     }
@@ -341,9 +375,14 @@ impl Line<'_> {
     fn acknowledged(&mut self) {
         let Some(owed) = self.owed.pop_front() else { return };
         let told = owed.done.is_some_and(|done| done.send(()).is_ok());
-        if owed.subscribe && !told {
-            let late: FxHashSet<Channel> = owed.channels.into_iter().collect();
-            self.subscriber.gap(&self.with.inbox, |channel| late.contains(channel));
+        match owed.change {
+            Change::Begin => self.subscriber.probe.listens(),
+            Change::Subscribe | Change::Resume if !told => {
+                let late: FxHashSet<Channel> = owed.channels.into_iter().collect();
+                self.subscriber.gap(&self.with.inbox, &self.with.counters, |channel| late.contains(channel));
+            }
+            _ => {}
         }
+        self.resume();
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use ports::broker::InboxSender;
@@ -97,6 +98,17 @@ impl PubSubNode {
         self.publisher.is_up() && self.subscriber.is_connected()
     }
 
+    /// And what is published there arrives.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.is_connected() && !self.subscriber.probe.is_deaf()
+    }
+
+    /// For how long it has been out of use, if it is now.
+    pub(crate) fn unhealthy_for(&self) -> Option<Duration> {
+        let silence = self.subscriber.probe.silent_for();
+        silence.or((!self.publisher.is_up()).then_some(Duration::ZERO))
+    }
+
     pub(crate) fn epoch_is_absent(&self, connection: u64) {
         self.absent.store(connection, Ordering::Release);
     }
@@ -165,6 +177,7 @@ impl Nodes {
         }
         let moved = view.nodes.iter().zip(moved).filter(|(_, channels)| !channels.is_empty());
         let waiting = moved.filter_map(|(node, channels)| node.subscriber.want(channels)).collect();
+        shared.epoch.store(view.ring.epoch(), Ordering::Release);
         self.view = Some(view);
         self.moving = true;
         waiting
@@ -197,11 +210,11 @@ impl Nodes {
 
     /// Tells a gap in what has moved since an earlier ring, also in what was subscribed since then. With `fenced` only
     /// in what was that node's; without an earlier ring in all that is not.
-    pub(crate) fn gap_in_moved(&self, before: Option<&View>, fenced: Option<&Arc<PubSubNode>>, inbox: &InboxSender) {
+    pub(crate) fn gap_in_moved(&self, before: Option<&View>, fenced: Option<&Arc<PubSubNode>>, shared: &Shared) {
         let Some(view) = &self.view else { return };
         let moved = view.moved(before, fenced);
         for node in &view.nodes {
-            node.subscriber.gap(inbox, |channel| moved.holds(*channel));
+            node.subscriber.gap(&shared.inbox, &shared.counters, |channel| moved.holds(*channel));
         }
     }
 
@@ -234,10 +247,13 @@ impl Nodes {
             inbox: shared.inbox.clone(),
             names: shared.names.clone(),
             clock: shared.clock,
+            dial: shared.dial.clone(),
             counters: shared.counters.clone(),
+            votes: shared.votes.clone(),
         };
         let (one, other, until) = (node.clone(), node.clone(), stop.clone());
-        shared.tasks.spawn(async move { one.publisher.run(&one.address, calls, until).await });
+        let and = (shared.dial.clone(), shared.identity());
+        shared.tasks.spawn(async move { one.publisher.run(&one.address, calls, and, until).await });
         shared.tasks.spawn(async move { other.subscriber.run(&other.address, orders, with, stop).await });
         self.all.insert(address.to_owned(), node.clone());
         node

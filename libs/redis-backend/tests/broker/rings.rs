@@ -147,12 +147,8 @@ async fn what_an_owner_out_of_reach_took_is_published_again_by_who_watches_nobod
     assert_eq!(publisher.epoch(), 1, "confirmed by the earlier owner");
     let (version, here) = near.ring().await;
     near.set(version, &here.replace("pubsub-0", &servers[1].address()).expect("a ring")).await;
-    let affected = loop {
-        match timeout(PATIENCE, told.recv()).await.expect("told").expect("an arrival") {
-            Arrival::Republish(affected) => break affected,
-            other => panic!("it watches nobody: {other:?}"),
-        }
-    };
+    let arrival = timeout(PATIENCE, told.recv()).await.expect("told").expect("an arrival");
+    let Arrival::Republish(affected) = arrival else { panic!("it watches nobody: {arrival:?}") };
     assert!(users.iter().all(|user| affected.holds(Channel::User(*user))));
     publish(&near, &publisher, &last).await;
     known.until(&far, &mut inbox, &users, 7, PATIENCE).await;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Fix, Generation, Motion, Order, Place, PolicyVersion, Position, TimestampMs, UserId};
+use model::{Fix, Generation, Motion, NodeId, Order, Place, PolicyVersion, Position, TimestampMs, UserId};
 use ports::broker::Unconfirmed;
 use ports::conformance::{fresh_name, fresh_node};
 use ports::embedded::EmbeddedDiscovery;
@@ -13,12 +13,15 @@ use protocol::ring::{RingDocument, RingNode};
 use redis_backend::{BrokerSettings, RedisBroker};
 use servers::redis::RedisServer;
 use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
 
 /// Brokers that share a discovery, a cache and a prefix.
 pub(crate) struct World {
     pub(crate) discovery: Arc<EmbeddedDiscovery>,
     pub(crate) cache: Arc<dyn LocationCache>,
     pub(crate) prefix: String,
+    /// Ends with the test's runtime.
+    pub(crate) tasks: TaskTracker,
 }
 
 pub(crate) fn ring_node(number: usize, server: &RedisServer) -> RingNode {
@@ -32,6 +35,7 @@ impl World {
             discovery: Arc::new(EmbeddedDiscovery::new(Clock::System)),
             cache: Arc::new(ports::embedded::EmbeddedCache::new(Clock::System)),
             prefix: fresh_name("test:"),
+            tasks: TaskTracker::new(),
         };
         world.set(0, &RingDocument::first(nodes).expect("a ring")).await;
         world
@@ -47,8 +51,12 @@ impl World {
     }
 
     pub(crate) async fn attach(&self, inbox_batches: usize) -> (Arc<RedisBroker>, Inbox) {
+        self.attach_as(fresh_node(), inbox_batches).await
+    }
+
+    pub(crate) async fn attach_as(&self, node: NodeId, inbox_batches: usize) -> (Arc<RedisBroker>, Inbox) {
         let settings = BrokerSettings {
-            node: fresh_node(),
+            node,
             inbox_batches,
             prefix: self.prefix.clone(),
             document: "ring".to_owned(),

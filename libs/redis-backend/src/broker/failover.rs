@@ -1,0 +1,218 @@
+//! A pub/sub node that most gateways cannot use is taken out of service, and put back when most can use it again.
+//!
+//! No gateway decides alone: its own network may be what is broken. Each says through all the *other* nodes what it
+//! finds (a vote); who has counted the votes of more than half of the members changes the ring, by the same
+//! compare-and-swap as an operator, and all adopt it as they adopt any ring. Two who count at once make one change.
+//! While discovery is down nothing changes.
+//!
+//! Votes are messages like any other: they may be lost, and are repeated as long as the opinion holds. Each names the
+//! epoch that it is about, so that a vote that comes late counts for nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use model::NodeId;
+use parking_lot::Mutex;
+use protocol::ring::RingDocument;
+use tokio::sync::Notify;
+use tokio::time::{Instant, interval, timeout};
+
+use super::view::PubSubNode;
+use super::{Shared, wire};
+
+/// How often the nodes are looked at, and votes repeated.
+const LOOK: Duration = Duration::from_millis(150);
+/// For how long a node has to be unusable: longer than a connection takes to be made again.
+const DOWN_AFTER: Duration = Duration::from_millis(600);
+/// For how long one that is out of service has to be usable: longer than a node that comes and goes takes to go.
+const UP_AFTER: Duration = Duration::from_secs(10);
+/// How long a vote counts.
+const VOTE: Duration = Duration::from_secs(1);
+/// How long discovery may take for each step of a change.
+const DISCOVERY: Duration = Duration::from_millis(500);
+/// Votes kept: all that a fleet has to say at once, and a bound for what strangers publish.
+const MAX_VOTES: usize = 65_536;
+
+/// An opinion on one node of one ring.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Opinion {
+    epoch: u64,
+    /// Out of service, or back in.
+    down: bool,
+    name: String,
+}
+
+impl Opinion {
+    fn text(&self, voter: NodeId) -> String {
+        format!("{voter} {} {} {}", self.epoch, if self.down { "down" } else { "up" }, self.name)
+    }
+
+    fn parse(text: &[u8]) -> Option<(NodeId, Opinion)> {
+        let mut words = std::str::from_utf8(text).ok()?.split(' ');
+        let voter = NodeId(u64::from_str_radix(words.next()?, 16).ok()?);
+        let epoch = words.next()?.parse().ok()?;
+        let down = match words.next()? {
+            "down" => true,
+            "up" => false,
+            _ => return None,
+        };
+        let name = words.next().filter(|name| name.len() <= 64)?.to_owned();
+        words.next().is_none().then_some((voter, Opinion { epoch, down, name }))
+    }
+}
+
+/// The votes of the last moment.
+#[derive(Default)]
+pub(crate) struct Votes {
+    votes: Mutex<BTreeMap<(Opinion, NodeId), Instant>>,
+    news: Notify,
+}
+
+impl Votes {
+    /// A vote arrived; `false` if it is none.
+    pub(crate) fn hear(&self, text: &[u8]) -> bool {
+        let Some((voter, opinion)) = Opinion::parse(text) else { return false };
+        self.take(voter, opinion);
+        true
+    }
+
+    fn take(&self, voter: NodeId, opinion: Opinion) {
+        let mut votes = self.votes.lock();
+        if votes.len() >= MAX_VOTES {
+            votes.clear();
+        }
+        votes.insert((opinion, voter), Instant::now());
+        drop(votes);
+        self.news.notify_one();
+    }
+
+    /// Who is of which opinion, on the ring of this epoch.
+    fn of(&self, epoch: u64) -> BTreeMap<Opinion, BTreeSet<NodeId>> {
+        let mut votes = self.votes.lock();
+        votes.retain(|(opinion, _), at| opinion.epoch >= epoch && at.elapsed() < VOTE);
+        let mut of: BTreeMap<Opinion, BTreeSet<NodeId>> = BTreeMap::new();
+        for (opinion, voter) in votes.keys().filter(|(opinion, _)| opinion.epoch == epoch) {
+            of.entry(opinion.clone()).or_default().insert(*voter);
+        }
+        of
+    }
+}
+
+/// Since when each node is as it is, by address.
+type Since = BTreeMap<String, (bool, Instant)>;
+
+/// Looks after the nodes until the broker ends.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let mut look = interval(LOOK);
+    let mut since = Since::new();
+    loop {
+        tokio::select! {
+            () = shared.stop.cancelled() => return,
+            () = shared.votes.news.notified() => {}
+            _ = look.tick() => shared.vote(&mut since),
+        }
+        shared.count_votes().await;
+    }
+}
+
+impl Shared {
+    /// Says through every node what is to be said of any.
+    fn vote(&self, since: &mut Since) {
+        let Some(view) = self.view() else { return };
+        let document = view.ring.document();
+        let now = Instant::now();
+        since.retain(|address, _| view.nodes.iter().any(|node| node.address == *address));
+        for (node, named) in view.nodes.iter().zip(&document.nodes) {
+            let usable = node.is_usable();
+            let (was, begun) = since.entry(node.address.clone()).or_insert((usable, now));
+            if *was != usable {
+                (*was, *begun) = (usable, now);
+            }
+            let down = document.down.contains(&named.name);
+            let is_due = match (down, usable) {
+                (false, false) => begun.elapsed() >= DOWN_AFTER,
+                (true, true) => begun.elapsed() >= UP_AFTER,
+                _ => false,
+            };
+            if is_due {
+                let opinion = Opinion { epoch: document.epoch, down: !down, name: named.name.clone() };
+                self.say(&view.nodes, &opinion);
+                self.votes.take(self.names.node(), opinion);
+            }
+        }
+    }
+
+    fn say(&self, nodes: &[Arc<PubSubNode>], opinion: &Opinion) {
+        let text = opinion.text(self.names.node());
+        for node in nodes {
+            let mut bytes = BytesMut::new();
+            wire::command(&mut bytes, &[b"PUBLISH", &self.names.votes(), text.as_bytes()]);
+            // Said again soon: nobody waits for the answer.
+            drop(node.publisher.start(bytes, 1, None));
+        }
+    }
+
+    /// Changes the ring if enough of the members want it.
+    async fn count_votes(self: &Arc<Self>) {
+        let Some(view) = self.view() else { return };
+        let votes = self.votes.of(view.ring.epoch());
+        if votes.is_empty() {
+            return;
+        }
+        let Ok(Ok(members)) = timeout(DISCOVERY, self.discovery.members()).await else { return };
+        let enough = |voters: &BTreeSet<NodeId>| {
+            let counted = voters.iter().filter(|voter| members.contains(voter)).count();
+            2 * counted > members.len()
+        };
+        if let Some((opinion, voters)) = votes.iter().find(|(_, voters)| enough(voters)) {
+            tracing::warn!(
+                node = opinion.name,
+                down = opinion.down,
+                votes = voters.len(),
+                members = members.len(),
+                "taking a pub/sub node out of service, or back in"
+            );
+            if self.change(opinion).await.is_some() {
+                self.suspicion.notify_one();
+            }
+        }
+    }
+
+    /// One compare-and-swap; who loses it to another finds a later epoch, and the votes are void.
+    async fn change(&self, opinion: &Opinion) -> Option<()> {
+        let document = timeout(DISCOVERY, self.discovery.document(&self.document)).await.ok()?.ok()?;
+        let current = RingDocument::parse(&document.text).ok().filter(|current| current.epoch == opinion.epoch)?;
+        let next = current.set_down(&opinion.name, opinion.down).ok()?.text();
+        let swapped = self.discovery.swap(&self.document, document.version, &next);
+        timeout(DISCOVERY, swapped).await.ok()?.ok().filter(|swapped| *swapped).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vote_survives_its_text_and_anything_else_is_none() {
+        let opinion = Opinion { epoch: 7, down: true, name: "pubsub-1".to_owned() };
+        let voter = NodeId(0xab);
+        assert_eq!(Opinion::parse(opinion.text(voter).as_bytes()), Some((voter, opinion)));
+        for text in ["", "ab", "ab 7 sideways a", "ab x down a", "ab 7 down", "ab 7 down a b", "\u{fffd}"] {
+            assert_eq!(Opinion::parse(text.as_bytes()), None, "{text:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_votes_of_this_moment_on_this_ring_count_and_each_voter_once() {
+        let votes = Votes::default();
+        let opinion = |epoch| Opinion { epoch, down: true, name: "a".to_owned() };
+        for (voter, epoch) in [(1, 7), (1, 7), (2, 7), (3, 6)] {
+            votes.take(NodeId(voter), opinion(epoch));
+        }
+        assert_eq!(votes.of(7)[&opinion(7)].len(), 2);
+        tokio::time::sleep(VOTE).await;
+        assert!(votes.of(7).is_empty());
+    }
+}
