@@ -103,7 +103,8 @@ async fn show(cluster: &Cluster) -> anyhow::Result<()> {
     }
     say(format_args!("epoch {}", ring.epoch()))?;
     for (at, node) in ring.nodes().iter().enumerate() {
-        say(format_args!("{:<16} {:<24} {:>5} slots", node.name, node.address, slots.get(&at).unwrap_or(&0)))?;
+        let down = if ring.document().down.contains(&node.name) { ", out of service" } else { "" };
+        say(format_args!("{:<16} {:<24} {:>5} slots{down}", node.name, node.address, slots.get(&at).unwrap_or(&0)))?;
     }
     for (slot, name) in &ring.document().pins {
         say(format_args!("slot {slot} is pinned to {name}"))?;
