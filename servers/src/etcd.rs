@@ -1,14 +1,11 @@
 //! `etcd`, alone or three of them. Killed, one comes back with its data.
 
-use std::fs;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::process::{Process, free_port};
+use crate::http::exchange;
+use crate::process::{Data, Process, Status, free_port};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -27,9 +24,6 @@ struct Place {
     /// All members of its cluster, as etcd's `--initial-cluster`.
     cluster: String,
 }
-
-/// A directory that outlives its server's processes.
-struct Data(PathBuf);
 
 impl EtcdServer {
     /// Starts one that is a cluster by itself.
@@ -58,6 +52,11 @@ impl EtcdServer {
     /// `http://127.0.0.1:port`.
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.place.port)
+    }
+
+    /// How its process is.
+    pub fn status(&self) -> Status {
+        self.process.lock().status()
     }
 
     /// `SIGSTOP`.
@@ -177,13 +176,6 @@ impl Place {
     }
 }
 
-impl Drop for Data {
-    fn drop(&mut self) {
-        // What stays is swept by a later run.
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 fn places(members: usize) -> Vec<Place> {
     let ports: Vec<u16> = (0..members).map(|_| free_port()).collect();
     let named = ports.iter().enumerate().map(|(n, port)| format!("n{n}=http://127.0.0.1:{}", peer_port(*port)));
@@ -194,15 +186,6 @@ fn places(members: usize) -> Vec<Place> {
 
 fn peer_port(port: u16) -> u16 {
     port + 10_000
-}
-
-fn exchange(port: u16, request: &str) -> std::io::Result<String> {
-    let mut connection = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    connection.set_read_timeout(Some(Duration::from_secs(2)))?;
-    connection.write_all(request.as_bytes())?;
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer)?;
-    Ok(answer)
 }
 
 #[cfg(test)]

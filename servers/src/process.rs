@@ -2,8 +2,9 @@
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -22,9 +23,20 @@ const LOG_TAIL: usize = 4_000;
 /// A server process of this test process, in a directory of its own that holds its log. Killed when dropped, and by
 /// the kernel when the test process ends without dropping it.
 pub struct Process {
-    program: &'static str,
+    program: String,
     child: Mutex<Child>,
     directory: PathBuf,
+}
+
+/// How a process is.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Its process id.
+    pub pid: u32,
+    /// Whether it has not ended; a frozen one has not.
+    pub is_running: bool,
+    /// What it writes.
+    pub log: PathBuf,
 }
 
 impl Process {
@@ -33,15 +45,35 @@ impl Process {
     /// # Panics
     ///
     /// If the program is not installed; `package` is what to install.
-    pub fn start(program: &'static str, package: &str, arguments: &[String], directory: PathBuf) -> Process {
-        assert!(is_installed(program), "{program} is not installed: run ./test, or apt-get install {package}");
-        assert!(is_installed("setpriv"), "setpriv is not installed: apt-get install util-linux");
+    pub fn start(program: &str, package: &str, arguments: &[String], directory: PathBuf) -> Process {
+        let found = installed(program, package);
+        Process::launch(program, tied(&found, arguments), directory)
+    }
+
+    /// The same for an executable that is there, with these variables and no others: what it does does not depend on
+    /// the environment of who starts it.
+    ///
+    /// # Panics
+    ///
+    /// If `setpriv` is not installed, or the executable cannot be run.
+    pub fn start_alone(
+        executable: &Path,
+        arguments: &[String],
+        variables: &[(String, String)],
+        directory: PathBuf,
+    ) -> Process {
+        let mut command = tied(executable, arguments);
+        command.env_clear().envs(variables.iter().cloned());
+        Process::launch(&executable.display().to_string(), command, directory)
+    }
+
+    fn launch(program: &str, mut command: Command, directory: PathBuf) -> Process {
         let log = File::options().create(true).append(true).open(directory.join("log")).expect("a log file");
-        // The kernel ends the server with us, also when we are killed. `setpriv` becomes the server: one process id.
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--", program]).args(arguments).current_dir(&directory);
-        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a log file")).stderr(log);
-        Process { program, child: Mutex::new(spawn(command)), directory }
+        command.current_dir(&directory).stdin(Stdio::null());
+        command.stdout(log.try_clone().expect("a log file")).stderr(log);
+        // Ctrl-C in a terminal is for who started it, who decides in which order what is stopped.
+        command.process_group(0);
+        Process { program: program.to_owned(), child: Mutex::new(spawn(command)), directory }
     }
 
     /// A fresh directory for a server. What test processes that are gone left behind is removed first.
@@ -116,13 +148,39 @@ impl Process {
 
     /// Asks it to end (`SIGTERM`), and kills it if it has not within `patience`.
     pub fn stop(&self, patience: Duration) {
+        self.terminate();
+        self.await_end(patience);
+        self.kill();
+    }
+
+    /// Asks it to end (`SIGTERM`), and does not wait.
+    pub fn terminate(&self) {
         self.signal(Signal::TERM);
+    }
+
+    /// How it ended, if it does within `patience`.
+    pub fn await_end(&self, patience: Duration) -> Option<ExitStatus> {
         let mut waited = Duration::ZERO;
-        while self.is_running() && waited < patience {
+        loop {
+            let ended = self.child.lock().try_wait().ok().flatten();
+            if ended.is_some() || waited >= patience {
+                return ended;
+            }
             thread::sleep(ASK_EVERY);
             waited += ASK_EVERY;
         }
-        self.kill();
+    }
+
+    /// How it is.
+    pub fn status(&self) -> Status {
+        let pid = self.child.lock().id();
+        Status { pid, is_running: self.is_running(), log: self.directory.join("log") }
+    }
+
+    /// The end of its log.
+    pub fn log_tail(&self) -> String {
+        let log = fs::read(self.directory.join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&log[log.len().saturating_sub(LOG_TAIL)..]).into_owned()
     }
 
     /// Where its log and its files are.
@@ -140,9 +198,7 @@ impl Process {
     }
 
     fn failure(&self, what: &str) -> String {
-        let log = fs::read(self.directory.join("log")).unwrap_or_default();
-        let tail = String::from_utf8_lossy(&log[log.len().saturating_sub(LOG_TAIL)..]).into_owned();
-        format!("{} {what}; its log in {}:\n{tail}", self.program, self.directory.display())
+        format!("{} {what}; its log in {}:\n{}", self.program, self.directory.display(), self.log_tail())
     }
 }
 
@@ -174,13 +230,36 @@ pub fn free_port() -> u16 {
     panic!("no free port");
 }
 
-fn is_installed(program: &str) -> bool {
-    Path::new(program).is_absolute() && Path::new(program).exists()
-        || std::env::var_os("PATH")
-            .is_some_and(|paths| std::env::split_paths(&paths).any(|path| path.join(program).exists()))
+/// A directory that outlives its server's processes.
+pub(crate) struct Data(pub(crate) PathBuf);
+
+impl Drop for Data {
+    fn drop(&mut self) {
+        // What stays is swept by a later run.
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
-/// The kernel ends a child with the *thread* that started it, and a test's thread ends with the test: one thread that
+/// Where a program is: on the path, or where Debian has what only administrators used to start.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let places = std::env::split_paths(&paths).chain([PathBuf::from("/usr/sbin")]);
+    places.map(|place| place.join(program)).find(|path| path.is_file())
+}
+
+fn installed(program: &str, package: &str) -> PathBuf {
+    find(program).unwrap_or_else(|| panic!("{program} is not installed: run ./test, or apt-get install {package}"))
+}
+
+/// A command that the kernel ends with the thread that starts it, also when this process is killed. `setpriv` becomes
+/// the program: one process id.
+pub(crate) fn tied(program: &Path, arguments: &[String]) -> Command {
+    let mut command = Command::new(installed("setpriv", "util-linux"));
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(arguments);
+    command
+}
+
+/// A child ends with the *thread* that started it (see [`tied`]), and a test's thread ends with the test: one thread that
 /// stays starts all of them.
 fn spawn(command: Command) -> Child {
     type Order = (Command, SyncSender<std::io::Result<Child>>);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::process::{Process, free_port};
+use crate::process::{Process, Status, free_port};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -56,6 +56,11 @@ impl RedisServer {
     /// `redis://127.0.0.1:port`.
     pub fn url(&self) -> String {
         format!("redis://{}", self.address())
+    }
+
+    /// How its process is.
+    pub fn status(&self) -> Status {
+        self.process.lock().status()
     }
 
     /// `SIGSTOP`.

@@ -1,67 +1,57 @@
-//! Three processes on Redis, etcd and Cassandra, behind a balancer that gives each connection to the next of them.
+//! A whole fleet: three gateways and an API behind HAProxy, on Redis, etcd and Cassandra.
 
-use std::io;
-use std::net::{TcpListener, TcpStream};
 use std::thread;
+use std::time::Duration;
 
-use servers::cassandra::CassandraServer;
-use servers::etcd::EtcdServer;
-use servers::redis::RedisServer;
+use loadtest::report::Report;
+use servers::fleet::{Fleet, FleetOptions};
 
-use crate::judge;
-use crate::process::{Nearby, run};
+use crate::{TTL_S, judge};
 
-const SECRET: &str = "a secret of the tests, which is long enough";
+fn fleet() -> Fleet {
+    let options = FleetOptions::new(env!("CARGO_BIN_EXE_nearby"))
+        .with("NEARBY_LOCATION__TTL_S", TTL_S)
+        .with("NEARBY_LIMITS__UPDATES_PER_SECOND", "100");
+    Fleet::start(options).unwrap_or_else(|failure| panic!("{failure}"))
+}
 
-/// Gives each connection to the next of the addresses. Ends with the test's process.
-fn balance(addresses: Vec<String>) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    thread::spawn(move || {
-        for (client, target) in listener.incoming().zip(addresses.iter().cycle()) {
-            let Ok(client) = client else { continue };
-            let Ok(server) = TcpStream::connect(target) else { continue };
-            let copies = [(client.try_clone(), server.try_clone()), (Ok(server), Ok(client))];
-            for (from, to) in copies {
-                let (Ok(mut from), Ok(mut to)) = (from, to) else { continue };
-                thread::spawn(move || {
-                    let _ = io::copy(&mut from, &mut to);
-                    let _ = to.shutdown(std::net::Shutdown::Both);
-                });
-            }
-        }
+/// Everybody moves, befriends, unfriends, leaves and returns, while `meanwhile` happens to the fleet.
+fn judged(fleet: &mut Fleet, seed: u64, meanwhile: impl FnOnce(&mut Fleet) + Send) -> Report {
+    let (address, secret_dir) = (fleet.address(), fleet.secret_dir().to_owned());
+    let seeded = seed.to_string();
+    let report = thread::scope(|scope| {
+        let happening = scope.spawn(move || meanwhile(fleet));
+        let report = judge(&address, &secret_dir, seed, &["--churn", "--churn-per-s", "20", "--seed", &seeded]);
+        happening.join().unwrap();
+        report
     });
-    address
+    assert!(report.updates > 2_000 && report.frames.friend > 5_000 && report.reconnects > 5, "{report}");
+    report
 }
 
 #[test]
-fn three_nodes_on_real_servers_satisfy_the_judge_while_everything_changes() {
-    let (cache, etcd, cassandra) = (RedisServer::start(), EtcdServer::start(), CassandraServer::start());
-    let pubsub = [RedisServer::start(), RedisServer::start(), RedisServer::start()];
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("signing-secret"), SECRET).unwrap();
-    let path = |name: &str| dir.path().join(name).display().to_string();
-    let (secret, cache, etcd, cassandra) = (path("signing-secret"), cache.url(), etcd.endpoint(), cassandra.address());
-    let spools = [path("spool-0"), path("spool-1"), path("spool-2")];
-    let of_node = |node: usize| {
-        [
-            ("NEARBY_AUTH__HS256_SECRET_FILE", secret.as_str()),
-            ("NEARBY_DEPLOYMENT__CLUSTER__CACHE", cache.as_str()),
-            ("NEARBY_DEPLOYMENT__CLUSTER__ETCD", etcd.as_str()),
-            ("NEARBY_DEPLOYMENT__CLUSTER__CASSANDRA", cassandra.as_str()),
-            ("NEARBY_DEPLOYMENT__CLUSTER__REPLICAS", "1"),
-            ("NEARBY_DEPLOYMENT__CLUSTER__SPOOL_DIR", spools[node].as_str()),
-        ]
-    };
-    assert!(run(&["migrate"], &of_node(0)).contains("applied 0001_history"));
-    assert!(run(&["migrate"], &of_node(0)).contains("nothing to do"));
-    for (node, name) in pubsub.iter().zip(["a", "b", "c"]) {
-        run(&["ring", "add", name, &node.address()], &of_node(0));
-    }
-    let status = run(&["ring", "status"], &of_node(0));
+fn a_fleet_satisfies_the_judge_while_everything_changes() {
+    let mut fleet = fleet();
+    assert!(fleet.run(&["migrate"]).unwrap().contains("nothing to do"));
+    let status = fleet.run(&["ring", "status"]).unwrap();
     assert!(status.starts_with("epoch 3\n") && status.lines().count() == 4, "{status}");
-    let nodes: Vec<Nearby> = (0..3).map(|node| Nearby::serve(&[], &of_node(node))).collect();
-    let address = balance(nodes.iter().map(|node| node.address.clone()).collect());
-    let report = judge(&address, dir.path(), 3, &["--churn", "--churn-per-s", "20", "--seed", "3"]);
-    assert!(report.updates > 2_000 && report.frames.friend > 5_000 && report.reconnects > 5, "{report}");
+    for gateway in &fleet.gateways {
+        assert!(fleet.haproxy.sends_to(gateway.name()), "{}", gateway.log_tail());
+    }
+    judged(&mut fleet, 3, |_| {});
+    fleet.stop().unwrap();
+}
+
+/// The judge allows nothing for it: a channel that moves loses no last value.
+#[test]
+fn a_pub_sub_server_joins_and_another_leaves_meanwhile() {
+    let mut fleet = fleet();
+    judged(&mut fleet, 4, |fleet| {
+        thread::sleep(Duration::from_secs(3));
+        assert_eq!(fleet.add_pubsub().unwrap(), "pubsub-4");
+        thread::sleep(Duration::from_secs(3));
+        fleet.run(&["ring", "remove", "pubsub-2"]).unwrap();
+    });
+    let status = fleet.run(&["ring", "status"]).unwrap();
+    assert!(status.starts_with("epoch 5\n") && !status.contains("pubsub-2"), "{status}");
 }

@@ -8,7 +8,7 @@ use crate::process::Nearby;
 fn one_node(seed: u64, more: &[&str]) -> Report {
     let dir = tempfile::tempdir().unwrap();
     let data_dir = dir.path().display().to_string();
-    let server = Nearby::serve(&["--data-dir", &data_dir], &[]);
+    let server = Nearby::serve(&["--data-dir", &data_dir]);
     judge(&server.address, dir.path(), seed, more)
 }
 

@@ -1,4 +1,4 @@
-//! Processes of the executable.
+//! A process of the executable.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -13,8 +13,10 @@ pub(crate) struct Nearby {
 
 impl Nearby {
     /// Serves on a free port.
-    pub(crate) fn serve(arguments: &[&str], variables: &[(&str, &str)]) -> Nearby {
-        let mut process = command(variables)
+    pub(crate) fn serve(arguments: &[&str]) -> Nearby {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_nearby"))
+            .env("NEARBY_LOCATION__TTL_S", TTL_S)
+            .env("NEARBY_LIMITS__UPDATES_PER_SECOND", "100")
             .args(["serve", "--listen", "127.0.0.1:0"])
             .args(arguments)
             .stdout(Stdio::piped())
@@ -32,18 +34,4 @@ impl Drop for Nearby {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-/// Runs a command to its end, which must be a good one, and returns what it printed.
-pub(crate) fn run(arguments: &[&str], variables: &[(&str, &str)]) -> String {
-    let ended = command(variables).args(arguments).output().unwrap();
-    assert!(ended.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&ended.stderr));
-    String::from_utf8(ended.stdout).unwrap()
-}
-
-fn command(variables: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_nearby"));
-    command.env("NEARBY_LOCATION__TTL_S", TTL_S).env("NEARBY_LIMITS__UPDATES_PER_SECOND", "100");
-    command.envs(variables.iter().copied());
-    command
 }
