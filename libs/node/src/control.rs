@@ -74,6 +74,7 @@ pub(crate) async fn run(shared: Arc<Shared>, applied: PolicyVersion, stop: Cance
         }
         let pause = if turn.is_ok() { limits::CONTROL_POLL } else { limits::RETRY };
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = shared.backends.control.changed(control.applied), if turn.is_ok() => {}
             () = sleep(pause) => {}

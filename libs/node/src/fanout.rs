@@ -14,6 +14,7 @@ use crate::shared::Shared;
 pub(crate) async fn run(shared: Arc<Shared>, mut inbox: Inbox, stop: CancellationToken) {
     loop {
         let arrival = tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             arrival = inbox.recv() => arrival,
         };

@@ -173,6 +173,7 @@ async fn tick(shared: Arc<Shared>, stop: CancellationToken) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
@@ -206,6 +207,7 @@ async fn keep_history_short(shared: Arc<Shared>, stop: CancellationToken) {
     let mut sweeps = interval(RETENTION_SWEEP);
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             _ = sweeps.tick() => {}
         }

@@ -122,6 +122,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     let recorder = &shared.recorder;
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => {
                 write(&shared).await;
                 return;
@@ -132,6 +133,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
         let nobody_waits = recorder.waiting.lock().durable.is_empty();
         if nobody_waits {
             tokio::select! {
+                biased;
                 () = recorder.urgent.notified() => {}
                 () = stop.cancelled() => {}
                 () = sleep(limits::HISTORY_LINGER) => {}

@@ -108,6 +108,7 @@ pub(crate) async fn listen(shared: Arc<Shared>, stop: CancellationToken) {
         }
     };
     tokio::select! {
+        biased;
         () = stop.cancelled() => {}
         () = subscribe => {}
     }
@@ -119,6 +120,7 @@ pub(crate) async fn renew(shared: Arc<Shared>, stop: CancellationToken) {
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             _ = turns.tick() => {}
         }

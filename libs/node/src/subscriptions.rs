@@ -81,8 +81,8 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: tokio_util::sync::Cancellatio
     loop {
         let room = under_way.len() < limits::SUBSCRIPTIONS_AT_ONCE;
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
-            () = shared.subscriptions.bell.notified(), if room => {}
             Some(ended) = under_way.join_next() => {
                 if failed.is_empty() {
                     retry_at = Instant::now() + limits::RETRY;
@@ -105,6 +105,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: tokio_util::sync::Cancellatio
                 shared.metrics.subscriptions.set(held as i64);
                 shared.metrics.owed.set(owed as i64);
             }
+            () = shared.subscriptions.bell.notified(), if room => {}
         }
         while under_way.len() < limits::SUBSCRIPTIONS_AT_ONCE {
             let jobs = shared.subscriptions.take();

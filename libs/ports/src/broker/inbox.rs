@@ -90,6 +90,7 @@ impl Inbox {
                 return Some(loss);
             }
             tokio::select! {
+                biased;
                 batch = self.batches.recv() => return batch.map(Arrival::Batch),
                 () = self.lost.some.notified() => {}
             }

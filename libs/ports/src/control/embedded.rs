@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use model::{NodeId, PolicyVersion};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::{ControlEntry, ControlLog, ControlRecord, LogRead, RIGHT_TO_SEND};
 use crate::discovery::embedded::EmbeddedDiscovery;
@@ -26,10 +26,13 @@ pub struct EmbeddedControlLog {
     clock: Clock,
     senders: Arc<EmbeddedDiscovery>,
     log: Mutex<Log>,
-    /// The index of the newest entry.
-    end: watch::Sender<u64>,
+    /// Something was appended. Wakes in the order of waiting, so that tests that replay a seed see the same run; a
+    /// `watch` would wake in a random one.
+    grown: Notify,
     /// How far each node has come.
-    confirmed: watch::Sender<FxHashMap<NodeId, PolicyVersion>>,
+    confirmed: Mutex<FxHashMap<NodeId, PolicyVersion>>,
+    /// Some node has come further.
+    confirming: Notify,
     health: Switch,
 }
 
@@ -52,8 +55,9 @@ impl EmbeddedControlLog {
             clock,
             senders,
             log: Mutex::new(Log { entries: VecDeque::new(), end: 0, kept }),
-            end: watch::Sender::new(0),
-            confirmed: watch::Sender::default(),
+            grown: Notify::new(),
+            confirmed: Mutex::default(),
+            confirming: Notify::new(),
             health: Switch::up("embedded control log"),
         }
     }
@@ -69,8 +73,7 @@ impl ControlLog for EmbeddedControlLog {
     async fn append(&self, entry: ControlEntry) -> Result<PolicyVersion, PortError> {
         self.health.ask().await?;
         let index = self.log.lock().append(entry);
-        // The highest wins: two appends may come here in either order.
-        self.end.send_if_modified(|end| index > *end && std::mem::replace(end, index) != index);
+        self.grown.notify_waiters();
         self.health.answer(PolicyVersion(index)).await
     }
 
@@ -88,10 +91,12 @@ impl ControlLog for EmbeddedControlLog {
 
     async fn confirm(&self, node: NodeId, index: PolicyVersion) -> Result<(), PortError> {
         self.health.ask().await?;
-        self.confirmed.send_modify(|confirmed| {
+        {
+            let mut confirmed = self.confirmed.lock();
             let applied = confirmed.entry(node).or_default();
             *applied = index.max(*applied);
-        });
+        }
+        self.confirming.notify_waiters();
         self.health.answer(()).await
     }
 
@@ -99,6 +104,7 @@ impl ControlLog for EmbeddedControlLog {
         let deadline = self.clock.monotonic().after(RIGHT_TO_SEND);
         self.health.ask().await?;
         tokio::select! {
+            biased;
             () = self.all_have_confirmed(index) => {}
             // May be late when the machine sleeps, which is safe; never early.
             () = tokio::time::sleep(deadline.since(self.clock.monotonic())) => {}
@@ -107,29 +113,41 @@ impl ControlLog for EmbeddedControlLog {
     }
 
     async fn changed(&self, index: PolicyVersion) {
-        // Fails only when the sender is gone, and it lives in `self`.
-        let _ = self.end.subscribe().wait_for(|end| *end > index.0).await;
+        loop {
+            let grown = self.grown.notified();
+            tokio::pin!(grown);
+            // Registered before the look, or an append between the two would be missed.
+            grown.as_mut().enable();
+            if self.log.lock().end > index.0 {
+                return;
+            }
+            grown.await;
+        }
     }
 }
 
 impl EmbeddedControlLog {
     /// All who are senders now, less those who stop being senders.
     async fn all_have_confirmed(&self, index: PolicyVersion) {
-        let (mut confirmed, mut leaves) = (self.confirmed.subscribe(), self.senders.leaves());
+        let mut leaves = self.senders.leaves();
         let mut awaited = self.senders.senders();
         loop {
+            let confirming = self.confirming.notified();
+            tokio::pin!(confirming);
+            confirming.as_mut().enable();
             let senders = self.senders.senders();
             {
-                let confirmed = confirmed.borrow_and_update();
+                let confirmed = self.confirmed.lock();
                 let has_confirmed = |node: &NodeId| confirmed.get(node).is_some_and(|applied| *applied >= index);
                 awaited.retain(|node| senders.contains(node) && !has_confirmed(node));
             }
             if awaited.is_empty() {
                 return;
             }
-            // Neither can end: their other halves live in `self`.
             tokio::select! {
-                _ = confirmed.changed() => {}
+                biased;
+                () = confirming => {}
+                // Cannot end: its other half lives in `self`.
                 _ = leaves.changed() => {}
                 // Nothing tells that a lease has ended.
                 () = tokio::time::sleep(LOOK_AGAIN) => {}
