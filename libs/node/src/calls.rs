@@ -39,6 +39,11 @@ impl Answer {
     pub fn signal(&self) -> &Arc<Signal> {
         self.session.signal()
     }
+
+    /// Whether the answer may still be handed to the kernel; as [`Session::may_write`].
+    pub fn may_write(&self) -> bool {
+        self.session.may_write()
+    }
 }
 
 impl Node {
