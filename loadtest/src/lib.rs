@@ -6,6 +6,7 @@
 pub mod address;
 pub mod churn;
 pub mod clock;
+pub mod engine;
 pub mod faults;
 pub mod friends;
 pub mod idle;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use loadtest::{idle, replay, report};
+use loadtest::{engine, idle, replay, report};
 use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 
@@ -26,6 +26,8 @@ enum Command {
     Replay(replay::Options),
     /// Connections that do nothing: what they cost the server.
     Idle(idle::Options),
+    /// One core's shard without sockets: what a check, a friend told and an update cost.
+    Engine(engine::Options),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +47,7 @@ fn run(command: Command) -> Result<bool> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
         match command {
+            Command::Engine(options) => engine::run(&options),
             Command::Replay(options) => {
                 let json = options.server.json.clone();
                 let found = replay::run(options).await?;
