@@ -427,7 +427,7 @@ mod tests {
             let members: Vec<&Vec<u64>> = (0..nodes).map(|at| &reach[(ring * 37 + at) % reach.len()]).collect();
             let mut loads = vec![0; nodes];
             for place in 0..usize::from(SLOTS) {
-                let nearest = (0..nodes).min_by_key(|node| members[*node][place]).unwrap();
+                let (nearest, _) = members.iter().enumerate().min_by_key(|(_, reach)| reach[place]).unwrap();
                 loads[nearest] += 1;
             }
             shares.extend(loads.iter().map(|load| f64::from(*load) * nodes as f64 / f64::from(SLOTS)));
