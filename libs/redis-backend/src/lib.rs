@@ -9,6 +9,9 @@ mod cache;
 mod client;
 mod sessions;
 
-pub use broker::{BrokerCounters, BrokerSettings, RedisBroker};
+pub use broker::{
+    BrokerCounters, BrokerSettings, Connection, Dial, PubSubAnswer, PubSubStatus, RedisBroker, Stream, Unreachable,
+    pubsub_status,
+};
 pub use cache::RedisCache;
 pub use sessions::RedisSessions;

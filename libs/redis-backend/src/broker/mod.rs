@@ -10,6 +10,7 @@ mod failover;
 mod names;
 mod probe;
 mod publisher;
+mod status;
 mod steward;
 mod subscriber;
 mod view;
@@ -38,6 +39,7 @@ pub use dial::{Connection, Dial, Stream};
 use failover::Votes;
 use names::Names;
 use publisher::{Identity, Reply};
+pub use status::{PubSubAnswer, PubSubStatus, Unreachable, pubsub_status};
 use view::{Nodes, PubSubNode, View};
 
 const BACKEND: &str = "pub/sub";

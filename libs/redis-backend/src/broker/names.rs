@@ -69,9 +69,27 @@ impl Names {
 }
 
 /// A name as `CLIENT SETNAME` takes it, which refuses spaces and line ends.
-pub(crate) fn printable(mut name: String) -> Vec<u8> {
+fn printable(mut name: String) -> Vec<u8> {
     name.retain(|c| c.is_ascii_graphic());
     name.into_bytes()
+}
+
+/// Whose publishing connection in a fleet of this prefix is called so, and what epoch it has learned.
+pub(crate) fn publisher_of(name: &str, prefix: &str) -> Option<(NodeId, u64)> {
+    let rest = strip(name, prefix)?.strip_prefix("publisher:")?;
+    let (node, epoch) = rest.split_once(':')?;
+    Some((NodeId(u64::from_str_radix(node, 16).ok()?), epoch.parse().ok()?))
+}
+
+/// Whether a subscriber connection in a fleet of this prefix is called so.
+pub(crate) fn subscriber_of(name: &str, prefix: &str) -> bool {
+    let node = strip(name, prefix).and_then(|rest| rest.strip_prefix("subscriber:"));
+    node.is_some_and(|node| u64::from_str_radix(node, 16).is_ok())
+}
+
+fn strip<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
+    let prefix = printable(prefix.to_owned());
+    name.strip_prefix(std::str::from_utf8(&prefix).ok()?)
 }
 
 /// The name that decides the slot.
@@ -81,5 +99,38 @@ pub(crate) fn plain(channel: Channel) -> Vec<u8> {
         Channel::Node(node) => format!("node:{node}").into_bytes(),
         // Channels are added together with their names.
         other => format!("{other:?}").into_bytes(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_connections_tell_fleets_apart() {
+        let node = NodeId(0xab);
+        for prefix in ["", "nearby", "a b\n:"] {
+            let names = Names::new(prefix, node);
+            let publisher = String::from_utf8(names.publisher(7)).unwrap();
+            let subscriber = String::from_utf8(names.client()).unwrap();
+            assert_eq!(publisher_of(&publisher, prefix), Some((node, 7)));
+            assert!(subscriber_of(&subscriber, prefix));
+            assert_eq!(publisher_of(&publisher, "other"), None);
+            assert!(!subscriber_of(&subscriber, "other"));
+            assert_eq!(publisher_of(&subscriber, prefix), None);
+            assert!(!subscriber_of(&publisher, prefix));
+        }
+        assert_eq!(publisher_of("nearbypublisher:ab:7", ""), None, "of another fleet");
+    }
+
+    #[test]
+    fn a_channel_has_one_name() {
+        let names = Names::new("x:", NodeId(1));
+        for channel in [Channel::User(UserId(u64::MAX)), Channel::Node(NodeId(0xab))] {
+            assert_eq!(names.read(&names.channel(channel)), Some(channel));
+        }
+        for name in ["u:7", "x:u:", "x:u:x", "x:v:7", "x:node:x", "x:probe:1"] {
+            assert_eq!(names.read(name.as_bytes()), None, "{name}");
+        }
     }
 }

@@ -1,17 +1,19 @@
 //! The publishing connection to one pub/sub node: pipelined, every call with a deadline.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use redis_protocol::resp2::types::RangeFrame;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::dial::{Connection, Dial};
+use super::names::Names;
 use super::wire::{Lost, command, frames};
 
 /// How long a call may take; then the node counts as down until it has answered on a new connection.
@@ -38,6 +40,12 @@ struct Call {
     reply: oneshot::Sender<Reply>,
 }
 
+impl Call {
+    fn new(bytes: BytesMut, answers: usize, only_on: Option<u64>, reply: oneshot::Sender<Reply>) -> Call {
+        Call { bytes, answers, only_on, reply }
+    }
+}
+
 /// What came back: the last answer, if none was an error.
 #[derive(Clone, Debug)]
 pub(crate) struct Reply {
@@ -45,6 +53,24 @@ pub(crate) struct Reply {
     pub(crate) last: Option<Bytes>,
     /// The connection that it came on.
     pub(crate) connection: u64,
+}
+
+/// What its connections are called in `CLIENT LIST`: whose they are, and which ring that node has learned.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    pub(crate) names: Names,
+    /// The epoch of the ring in use.
+    pub(crate) epoch: Arc<AtomicU64>,
+}
+
+impl Identity {
+    /// Says it.
+    pub(crate) fn command(&self) -> BytesMut {
+        let mut bytes = BytesMut::new();
+        let name = self.names.publisher(self.epoch.load(Ordering::Acquire));
+        command(&mut bytes, &[b"CLIENT", b"SETNAME", &name]);
+        bytes
+    }
 }
 
 /// The other end, which the connection's task takes.
@@ -72,7 +98,7 @@ impl Publisher {
             return None;
         }
         let (reply, receiver) = oneshot::channel();
-        self.calls.try_send(Call { bytes, answers, only_on, reply }).ok()?;
+        self.calls.try_send(Call::new(bytes, answers, only_on, reply)).ok()?;
         Some(receiver)
     }
 
@@ -84,11 +110,17 @@ impl Publisher {
     }
 
     /// Keeps a connection until `stop`.
-    pub(crate) async fn run(&self, address: &str, mut calls: Calls, stop: CancellationToken) {
+    pub(crate) async fn run(
+        &self,
+        address: &str,
+        mut calls: Calls,
+        with: (Arc<dyn Dial>, Identity),
+        stop: CancellationToken,
+    ) {
         for number in 1.. {
             let lost = tokio::select! {
                 () = stop.cancelled() => return,
-                lost = self.live(address, number, &mut calls) => lost,
+                lost = self.live(address, number, &mut calls, &with) => lost,
             };
             if self.up.swap(0, Ordering::AcqRel) != 0 {
                 tracing::warn!(node = address, reason = lost.0, "the publishing connection is lost");
@@ -103,17 +135,21 @@ impl Publisher {
     }
 
     /// One connection's life.
-    async fn live(&self, address: &str, number: u64, calls: &mut Calls) -> Lost {
-        let connected = timeout(CALL, TcpStream::connect(address)).await;
-        let Ok(Ok(stream)) = connected else { return Lost("it does not take connections") };
-        // Small calls are not to wait for each other; a failure to set it costs time only.
-        let _ = stream.set_nodelay(true);
-        let mut line = Line { number, stream, out: BytesMut::new(), read: BytesMut::new(), in_flight: VecDeque::new() };
+    async fn live(
+        &self,
+        address: &str,
+        number: u64,
+        calls: &mut Calls,
+        (dial, identity): &(Arc<dyn Dial>, Identity),
+    ) -> Lost {
+        let connected = timeout(CALL, dial.dial(address)).await;
+        let Ok(Ok(connection)) = connected else { return Lost("it does not take connections") };
+        let mut line = Line::of(connection, number);
         // A frozen server takes connections: it is up when it has answered.
         let (hello, mut answered) = oneshot::channel();
         let mut bytes = BytesMut::new();
         command(&mut bytes, &[b"PING"]);
-        line.begin(Call { bytes, answers: 1, only_on: None, reply: hello });
+        line.begin(Call::new(bytes, 1, None, hello));
         loop {
             if let Err(lost) = line.step(calls, self.is_up()).await {
                 return lost;
@@ -121,6 +157,9 @@ impl Publisher {
             if !self.is_up() && answered.try_recv().is_ok() {
                 tracing::info!(node = address, "the publishing connection is up");
                 self.up.store(number, Ordering::Release);
+                // After that: whoever changes the identity from now on says so in a call.
+                let (ignored, _) = oneshot::channel();
+                line.begin(Call::new(identity.command(), 1, None, ignored));
             }
         }
     }
@@ -128,7 +167,8 @@ impl Publisher {
 
 struct Line {
     number: u64,
-    stream: TcpStream,
+    reader: ReadHalf<Connection>,
+    writer: WriteHalf<Connection>,
     out: BytesMut,
     read: BytesMut,
     in_flight: VecDeque<InFlight>,
@@ -142,6 +182,11 @@ struct InFlight {
 }
 
 impl Line {
+    fn of(connection: Connection, number: u64) -> Line {
+        let (reader, writer) = tokio::io::split(connection);
+        Line { number, reader, writer, out: BytesMut::new(), read: BytesMut::new(), in_flight: VecDeque::new() }
+    }
+
     fn begin(&mut self, call: Call) {
         if call.only_on.is_some_and(|only| only != self.number) {
             return;
@@ -151,15 +196,16 @@ impl Line {
         self.in_flight.push_back(InFlight { answers: call.answers, failed: false, reply: call.reply, until });
     }
 
+    /// In a fixed order: a simulation of it runs alike each time. An answer that is there is not late.
     async fn step(&mut self, calls: &mut Calls, up: bool) -> Result<(), Lost> {
-        let (mut reader, mut writer) = self.stream.split();
         let until = self.in_flight.front().map(|first| first.until);
         tokio::select! {
-            read = reader.read_buf(&mut self.read) => match read? {
+            biased;
+            read = self.reader.read_buf(&mut self.read) => match read? {
                 0 => return Err(Lost("it closed the connection")),
                 _ => self.answered()?,
             },
-            written = writer.write_buf(&mut self.out), if !self.out.is_empty() => drop(written?),
+            written = self.writer.write_buf(&mut self.out), if !self.out.is_empty() => drop(written?),
             Some(call) = calls.0.recv(), if up && self.in_flight.len() < IN_FLIGHT => {
                 self.begin(call);
                 while self.in_flight.len() < IN_FLIGHT && let Ok(call) = calls.0.try_recv() {

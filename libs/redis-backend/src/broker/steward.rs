@@ -20,10 +20,10 @@ use tokio::time::{Instant, interval, sleep, timeout, timeout_at};
 
 use super::publisher::Reply;
 use super::view::{PubSubNode, Unfenced, View};
-use super::{Shared, unavailable};
+use super::{Shared, probe, unavailable};
 
-/// How often each pub/sub node is probed, and discovery asked.
-const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// How often discovery is asked.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 /// After a look for a suspected ring: a node that is down makes every publication suspicious, and discovery is to live.
 const REST: Duration = Duration::from_millis(100);
 /// How long discovery may take.
@@ -44,9 +44,10 @@ return ARGV[1]";
 
 /// Looks for a new ring until the broker ends.
 pub(super) async fn run(shared: Arc<Shared>) {
-    let mut tick = interval(PROBE_EVERY);
+    let mut tick = interval(ASK_EVERY);
     loop {
         tokio::select! {
+            biased;
             () = shared.stop.cancelled() => return,
             () = shared.suspicion.notified() => {
                 shared.learn().await;
@@ -58,8 +59,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 /// Probes every node through the way that messages go, until the broker ends.
-pub(super) async fn probe(shared: Arc<Shared>) {
-    let mut tick = interval(PROBE_EVERY);
+pub(super) async fn keep_probing(shared: Arc<Shared>) {
+    let mut tick = interval(probe::EVERY);
     let mut under_way = JoinSet::new();
     for number in 1u64.. {
         tokio::select! {
@@ -79,10 +80,11 @@ async fn probe_one(shared: Arc<Shared>, node: Arc<PubSubNode>, number: u64) {
     let mut bytes = bytes::BytesMut::new();
     super::wire::command(&mut bytes, &[b"PUBLISH", &shared.names.probe(), number.to_string().as_bytes()]);
     super::wire::command(&mut bytes, &[b"GET", &shared.names.epoch()]);
+    let begun = Instant::now();
     let Some(reply) = node.publisher.start(bytes, 2, None) else { return };
     let reply = reply.await.ok();
     if reply.is_some() {
-        node.subscriber.expect_probe(number);
+        node.subscriber.probe.published(number, begun);
     }
     shared.is_current(&node, &view, reply.as_ref());
 }
@@ -166,6 +168,7 @@ impl Shared {
         let epoch = ring.epoch();
         let before = self.view();
         let waiting = self.nodes.lock().begin(ring, self);
+        self.say_who_we_are();
         let (channels, until) = (waiting.len(), Instant::now() + ACKNOWLEDGEMENTS);
         for receiver in waiting {
             // Who is late, or has to connect again, tells another gap.
@@ -175,13 +178,21 @@ impl Shared {
         self.fence(all, before.as_ref()).await;
         {
             let mut nodes = self.nodes.lock();
-            nodes.gap_in_moved(before.as_deref(), None, &self.inbox);
+            nodes.gap_in_moved(before.as_deref(), None, self);
             nodes.finish();
             nodes.republish_moved(before.as_deref(), None, &self.inbox);
             nodes.sweep();
         }
         tracing::info!(epoch, new_owners = channels, "adopted a ring");
         self.counters.rings.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Each connection says it for itself when it begins; from now on it is another epoch.
+    fn say_who_we_are(&self) {
+        let identity = self.identity();
+        for node in self.nodes.lock().all.values() {
+            drop(node.publisher.start(identity.command(), 1, None));
+        }
     }
 
     /// Raises the epoch at all of them at once, and notes who was not reached.
@@ -212,7 +223,7 @@ impl Shared {
             let owed = node.unfenced.lock().take_if(|owed| reached || Instant::now() > owed.until);
             if reached && let Some(owed) = owed {
                 let nodes = self.nodes.lock();
-                nodes.gap_in_moved(owed.before.as_deref(), Some(&node), &self.inbox);
+                nodes.gap_in_moved(owed.before.as_deref(), Some(&node), self);
                 nodes.republish_moved(owed.before.as_deref(), Some(&node), &self.inbox);
             }
         }

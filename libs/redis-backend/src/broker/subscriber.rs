@@ -12,7 +12,6 @@ use ports::broker::InboxSender;
 use ports::{Channel, Clock, Publication};
 use protocol::record;
 use redis_protocol::resp2::types::RangeFrame;
-use rustc_hash::FxHashSet;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, interval, sleep, timeout};
@@ -136,11 +135,13 @@ impl Subscriber {
     /// Tells a gap in those of the wanted ones that `which` picks.
     pub(crate) fn gap(&self, inbox: &InboxSender, counters: &Counters, which: impl Fn(&Channel) -> bool) {
         let wanted = self.wanted.lock();
-        let mut picked = wanted.iter().filter(which).peekable();
-        if picked.peek().is_some() {
-            inbox.gap(picked);
-            counters.gaps.fetch_add(1, Ordering::Relaxed);
-        }
+        tell_gap(inbox, counters, wanted.iter().filter(which));
+    }
+
+    /// Tells a gap in those of these channels that are still wanted.
+    fn gap_in(&self, inbox: &InboxSender, counters: &Counters, channels: &[Channel]) {
+        let wanted = self.wanted.lock();
+        tell_gap(inbox, counters, channels.iter().copied().filter(|channel| wanted.holds(*channel)));
     }
 
     /// Keeps a connection until `stop`.
@@ -192,6 +193,14 @@ impl Subscriber {
                 return lost;
             }
         }
+    }
+}
+
+fn tell_gap(inbox: &InboxSender, counters: &Counters, channels: impl Iterator<Item = Channel>) {
+    let mut channels = channels.peekable();
+    if channels.peek().is_some() {
+        inbox.gap(channels);
+        counters.gaps.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -378,8 +387,7 @@ impl Line<'_> {
         match owed.change {
             Change::Begin => self.subscriber.probe.listens(),
             Change::Subscribe | Change::Resume if !told => {
-                let late: FxHashSet<Channel> = owed.channels.into_iter().collect();
-                self.subscriber.gap(&self.with.inbox, &self.with.counters, |channel| late.contains(channel));
+                self.subscriber.gap_in(&self.with.inbox, &self.with.counters, &owed.channels);
             }
             _ => {}
         }

@@ -164,6 +164,8 @@ impl Nodes {
     /// From now on publications, and new subscriptions, go by this ring. What is wanted of earlier owners is wanted of
     /// the new ones as well.
     pub(crate) fn begin(&mut self, ring: Ring, shared: &Arc<Shared>) -> Waiting {
+        // Before connections begin, which name it.
+        shared.epoch.store(ring.epoch(), Ordering::Release);
         let nodes = ring.nodes().iter().map(|node| self.node(&node.address, shared)).collect();
         for retired in &ring.document().retired {
             self.node(&retired.address, shared);
@@ -177,7 +179,6 @@ impl Nodes {
         }
         let moved = view.nodes.iter().zip(moved).filter(|(_, channels)| !channels.is_empty());
         let waiting = moved.filter_map(|(node, channels)| node.subscriber.want(channels)).collect();
-        shared.epoch.store(view.ring.epoch(), Ordering::Release);
         self.view = Some(view);
         self.moving = true;
         waiting

@@ -10,7 +10,6 @@ use servers::redis::RedisServer;
 use tokio::time::{Instant, timeout};
 
 use crate::conformance::shared_servers;
-use crate::proxy::{Mode, Proxy};
 use crate::world::{Known, World, channels, message, publish};
 
 /// So many users whose channels one node has.
@@ -107,24 +106,4 @@ async fn a_broker_that_is_closed_is_gone() {
     }
     let end = timeout(Duration::from_secs(1), inbox.recv()).await;
     assert_eq!(end.expect("no end"), None);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_that_looks_well_and_delivers_nothing_is_found_out() {
-    let server = RedisServer::start();
-    let proxy = Proxy::to(server.address()).await;
-    let world = World::on(&[&server]).await;
-    let through = World { prefix: world.prefix.clone(), ..World::on(&[&server]).await };
-    let (version, ring) = through.ring().await;
-    through.set(version, &ring.replace("pubsub-0", &proxy.address).expect("a ring")).await;
-    let (subscriber, mut inbox) = through.attach(64).await;
-    let users: Vec<UserId> = (0..20).map(|_| fresh_user()).collect();
-    subscriber.subscribe(&channels(&users)).await.expect("subscribed");
-    proxy.set(Mode::EatsMessages);
-    // The subscriber publishes as well, and only its own probes can tell.
-    publish(&through, &subscriber, &users.iter().map(|user| (*user, 1)).collect::<Vec<_>>()).await;
-    let begun = Instant::now();
-    Known::default().until(&through, &mut inbox, &users, 1, Duration::from_secs(6)).await;
-    assert!(begun.elapsed() > Duration::from_millis(500), "the messages were to be lost");
-    assert!(subscriber.counters().reconnects >= 1);
 }

@@ -3,6 +3,7 @@
 mod conformance;
 mod failover;
 mod faults;
+mod health;
 mod proxy;
 mod rings;
 mod world;
