@@ -32,8 +32,9 @@ impl RightToSend {
         now.0 < self.0.load(Ordering::Acquire)
     }
 
-    fn extend(&self, until: MonotonicMs) {
-        self.0.store(until.0, Ordering::Release);
+    /// Returns until when it held before.
+    fn extend(&self, until: MonotonicMs) -> MonotonicMs {
+        MonotonicMs(self.0.swap(until.0, Ordering::AcqRel))
     }
 }
 
@@ -63,14 +64,10 @@ pub(crate) async fn begin(shared: &Arc<Shared>) -> Result<PolicyVersion, PortErr
 pub(crate) async fn run(shared: Arc<Shared>, applied: PolicyVersion, stop: CancellationToken) {
     let mut control = Control { shared: shared.clone(), applied, alive_since: None };
     loop {
-        let had_right = shared.right.holds(shared.clock.monotonic());
         let turn = control.turn().await;
         if let Err(error) = &turn {
             shared.metrics.failure("control");
             tracing::warn!(%error, "could not read the control log; positions stop when the right to send ends");
-        } else if !had_right {
-            // News were held back meanwhile.
-            control.ring_all();
         }
         let pause = if turn.is_ok() { limits::CONTROL_POLL } else { limits::RETRY };
         tokio::select! {
@@ -137,7 +134,12 @@ impl Control {
         patiently(shared.backends.control.confirm(shared.id, self.applied)).await?;
         if let Some(alive_since) = self.alive_since {
             let lease = if self.plants(Break::NoLease) { MonotonicMs(u64::MAX) } else { alive_since.after(LEASE) };
-            shared.right.extend(poll_started.after(RIGHT_TO_SEND).min(lease));
+            let ended = shared.right.extend(poll_started.after(RIGHT_TO_SEND).min(lease));
+            // Looked at only now: it may have ended during this very turn, and whoever drained since then went away
+            // with nothing.
+            if ended <= shared.clock.monotonic() {
+                self.ring_all();
+            }
         }
         Ok(())
     }
