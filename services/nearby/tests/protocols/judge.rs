@@ -1,0 +1,120 @@
+//! Looks on where frames are handed to a viewer's socket, and says what must not be.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use model::{Position, UserId};
+use parking_lot::Mutex;
+use protocol::client::{Friend, ServerFrame};
+
+use crate::backends::LONGEST_REVOKE;
+use crate::connection::Line;
+
+/// Metres between one position of a person and the next.
+const STEP_M: f64 = 1.0;
+/// Metres in a degree of latitude.
+const DEGREE_M: f64 = 111_195.08;
+const TOWN: (f64, f64) = (40.0, 116.0);
+
+/// A person's position of this number: whoever sees it knows which it is.
+pub(crate) fn position(number: u64) -> Position {
+    Position::new(TOWN.0 + number as f64 * STEP_M / DEGREE_M, TOWN.1).unwrap()
+}
+
+/// The number of a position that was shown.
+fn number(friend: &Friend) -> u64 {
+    ((friend.lat_lon().0 - TOWN.0) * DEGREE_M / STEP_M).round() as u64
+}
+
+#[derive(Default)]
+pub(crate) struct Judge(Mutex<Seen>);
+
+#[derive(Default)]
+struct Seen {
+    /// Pairs of whom neither may be shown the other: their end was acknowledged, and nobody asked to befriend them since.
+    forbidden: BTreeSet<(UserId, UserId)>,
+    violation: Option<String>,
+    revokes: u64,
+    shown: u64,
+}
+
+/// What a run came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Ends of friendships that were acknowledged.
+    pub(crate) revokes: u64,
+    /// Positions that were handed to a socket.
+    pub(crate) shown: u64,
+}
+
+fn pair(one: UserId, other: UserId) -> (UserId, UserId) {
+    (one.min(other), one.max(other))
+}
+
+impl Judge {
+    pub(crate) fn found(&self, violation: String) {
+        self.0.lock().violation.get_or_insert(violation);
+    }
+
+    pub(crate) fn violation(&self) -> Option<String> {
+        self.0.lock().violation.clone()
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        let seen = self.0.lock();
+        Tally { revokes: seen.revokes, shown: seen.shown }
+    }
+
+    /// The application's backend is about to ask that the two become friends.
+    pub(crate) fn befriending(&self, one: UserId, other: UserId) {
+        self.0.lock().forbidden.remove(&pair(one, other));
+    }
+
+    /// The end of a friendship was acknowledged.
+    pub(crate) fn revoked(&self, one: UserId, other: UserId) {
+        let mut seen = self.0.lock();
+        seen.forbidden.insert(pair(one, other));
+        seen.revokes += 1;
+    }
+
+    /// How long the control log waited for the nodes.
+    pub(crate) fn settled_after(&self, took: Duration) {
+        if took > LONGEST_REVOKE {
+            self.found(format!("a revoke waited {took:?}"));
+        }
+    }
+
+    /// Frames are handed to a viewer's socket; returns whose positions they hold, by number.
+    pub(crate) fn handed(&self, line: &Line, frames: &[ServerFrame]) -> Vec<(UserId, u64)> {
+        let mut shown = Vec::new();
+        for frame in frames {
+            match frame {
+                ServerFrame::Nearby(page) => {
+                    line.begin_view();
+                    shown.extend(page.friends.iter().map(|friend| self.shown(line, friend)));
+                }
+                ServerFrame::Friend(friend) => shown.push(self.shown(line, friend)),
+                ServerFrame::Gone { id, .. } => line.lose(*id),
+                _ => {}
+            }
+        }
+        shown
+    }
+
+    fn shown(&self, line: &Line, friend: &Friend) -> (UserId, u64) {
+        let (id, number) = (friend.id(), number(friend));
+        let before = line.see(id, number);
+        let mut seen = self.0.lock();
+        seen.shown += 1;
+        let violation = if seen.forbidden.contains(&pair(line.user, id)) {
+            Some("after the end of their friendship".to_owned())
+        } else {
+            before.filter(|before| *before > number).map(|before| format!("after {before}"))
+        };
+        if let Some(violation) = violation {
+            let violation = format!("{:?} was shown position {number} of {id:?} {violation}", line.user);
+            seen.violation.get_or_insert(violation);
+        }
+        (id, number)
+    }
+}
