@@ -1,13 +1,21 @@
 //! A person's phone: it speaks the protocol to a session as a gateway would, and keeps what it was told.
 
 use std::collections::BTreeMap;
+use std::panic::Location;
 use std::sync::Arc;
+use std::time::Duration;
 
-use model::{Meters, Position, UserId};
+use model::{Meters, Position, TimestampMs, UserId};
 use node::{Node, Refused, Session};
 use ports::Clock;
 use protocol::client::{ErrorCode, GoneReason, Init, Limit, Nearby, PageCursor, Report, ServerFrame};
 use protocol::close::CloseCode;
+use tokio::time::{Instant, sleep};
+
+use crate::foundation::{CONNECTS, PATIENCE};
+
+/// How often it is looked whether something has come.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// The middle of town.
 pub(crate) const TOWN: (f64, f64) = (40.0, 116.0);
@@ -68,7 +76,7 @@ impl Phone {
         Phone::of(self.user, node.clone(), self.clock)
     }
 
-    fn session(&mut self) -> &mut Session {
+    pub(crate) fn session(&mut self) -> &mut Session {
         self.session.as_mut().expect("the phone is connected")
     }
 
@@ -83,16 +91,38 @@ impl Phone {
         self.session = Some(self.node.open(self.user));
     }
 
+    /// A report from there, now, and later than the last one: virtual time may stand still in between.
+    fn next_report(&mut self, position: Position) -> Report {
+        let report = self.report(position);
+        self.sent_at = report.ts.0.max(self.sent_at + 1);
+        Report { ts: TimestampMs(self.sent_at), ..report }
+    }
+
     /// Connects from there; the pages after the first are not asked for.
     pub(crate) async fn connect_at(&mut self, position: Position) -> Nearby {
-        let report = self.report(position);
+        let report = self.next_report(position);
         self.init(&Init { report: Some(report), radius: None, limit: None }).await
+    }
+
+    /// Connects from there until the first page shows so many friends. It does at once, unless the machine is so busy
+    /// that the node could not learn of them all in the time that a connect has; the next one finds them.
+    pub(crate) async fn connect_to_see(&mut self, from: Position, limit: Option<Limit>, friends: usize) -> Nearby {
+        for _ in 0..CONNECTS {
+            let report = self.next_report(from);
+            self.vanish();
+            let page = self.init(&Init { report: Some(report), radius: None, limit }).await;
+            if page.friends.len() == friends {
+                return page;
+            }
+            sleep(PATIENCE / 10).await;
+        }
+        panic!("{} does not see {friends} friends after connecting, but {:?}", self.user, self.near);
     }
 
     /// Connects from there, if that can be done at the moment.
     pub(crate) async fn try_connect_at(&mut self, position: Position) -> bool {
         self.open();
-        let report = self.report(position);
+        let report = self.next_report(position);
         match self.session().init(&Init { report: Some(report), radius: None, limit: page_of(100) }).await {
             Ok(frame) => {
                 self.take_page(frame, true);
@@ -143,7 +173,7 @@ impl Phone {
 
     /// Sends a position.
     pub(crate) fn at(&mut self, position: Position) {
-        let report = self.report(position);
+        let report = self.next_report(position);
         self.send(&report).unwrap();
     }
 
@@ -203,8 +233,41 @@ impl Phone {
         self.near.get(&friend.user).map(|(distance, _)| *distance)
     }
 
-    pub(crate) fn may_write(&self) -> bool {
-        self.session.as_ref().is_some_and(Session::may_write)
+    /// Reads until that friend is seen so far away, which is soon.
+    #[track_caller]
+    pub(crate) fn comes_to_see<'a>(&'a mut self, friend: &'a Phone, meters: f64) -> impl Future<Output = ()> + 'a {
+        self.reads_until(PATIENCE, move |phone| phone.near.get(&friend.user).is_some_and(|(far, _)| *far == meters))
+    }
+
+    /// Reads until that friend is seen no longer, which is soon.
+    #[track_caller]
+    pub(crate) fn loses<'a>(&'a mut self, friend: &'a Phone) -> impl Future<Output = ()> + 'a {
+        self.reads_until(PATIENCE, move |phone| !phone.near.contains_key(&friend.user))
+    }
+
+    /// Reads until it knows what is asked for; fails when that takes longer.
+    #[track_caller]
+    pub(crate) fn reads_until<'a>(
+        &'a mut self,
+        patience: Duration,
+        knows: impl Fn(&Phone) -> bool + 'a,
+    ) -> impl Future<Output = ()> + 'a {
+        let asked_at = Location::caller();
+        async move {
+            let begun = Instant::now();
+            loop {
+                self.read();
+                if knows(self) {
+                    return;
+                }
+                let Phone { user, near, told, .. } = &*self;
+                assert!(
+                    begun.elapsed() < patience,
+                    "{asked_at}: not within {patience:?}; {user} sees {near:?}, was told {told:?}"
+                );
+                sleep(LOOK_EVERY).await;
+            }
+        }
     }
 
     pub(crate) fn closing(&self) -> Option<CloseCode> {

@@ -1,58 +1,51 @@
 //! Friends who fall silent.
 
+use std::time::Duration;
+
+use node::Settings;
 use protocol::client::GoneReason;
+use tokio::time::{Instant, sleep};
 
+use crate::foundation::SILENCE;
 use crate::phone::{Told, north};
-use crate::world::World;
+use crate::world::{World, settings};
 
-#[tokio::test(start_paused = true)]
-async fn a_friend_silent_for_ten_minutes_is_gone_and_comes_back_with_a_word() {
-    for nodes in [1, 2] {
-        let world = World::new(nodes).await;
-        let (mut alice, mut bob) = world.alice_and_bob().await;
-        alice.connect_at(north(0.0)).await;
-        bob.connect_at(north(1_000.0)).await;
-        world.settle().await;
-        world.wait(598).await;
-        assert_eq!(alice.sees(&bob), Some(1_000.0));
-        world.wait(6).await;
-        assert_eq!(alice.sees(&bob), None, "600 s after the last word, and at most 5 s later");
-        assert_eq!(alice.told, [Told::Gone(bob.user, GoneReason::Inactive)]);
-        bob.at(north(900.0));
-        world.settle().await;
-        assert_eq!(alice.sees(&bob), Some(900.0));
-    }
+scenarios! {
+    a_friend_silent_for_ten_minutes_is_gone_and_comes_back_with_a_word on [1, 2], with until_silent();
+    a_friend_whose_phone_went_away_stays_for_the_rest_of_the_ten_minutes on [2], with until_silent();
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_friend_whose_phone_went_away_stays_for_the_rest_of_the_ten_minutes() {
-    let world = World::new(2).await;
+/// Ten minutes, or what stands for them.
+fn until_silent() -> Settings {
+    Settings { ttl: SILENCE, ..settings() }
+}
+
+/// Whoever is silent is gone so long after, at the latest.
+const LATE: Duration = Duration::from_secs(5);
+
+async fn a_friend_silent_for_ten_minutes_is_gone_and_comes_back_with_a_word(world: &World) {
     let (mut alice, mut bob) = world.alice_and_bob().await;
+    alice.connect_at(north(0.0)).await;
+    let last_word = Instant::now();
     bob.connect_at(north(1_000.0)).await;
-    world.wait(300).await;
+    alice.comes_to_see(&bob, 1_000.0).await;
+    alice.reads_until(SILENCE + LATE, |alice| alice.near.is_empty()).await;
+    assert!(last_word.elapsed() >= SILENCE, "gone after {:?}", last_word.elapsed());
+    assert_eq!(alice.told, [Told::Gone(bob.user, GoneReason::Inactive)]);
+    bob.at(north(900.0));
+    alice.comes_to_see(&bob, 900.0).await;
+}
+
+async fn a_friend_whose_phone_went_away_stays_for_the_rest_of_the_ten_minutes(world: &World) {
+    let (mut alice, mut bob) = world.alice_and_bob().await;
+    let last_word = Instant::now();
+    bob.connect_at(north(1_000.0)).await;
+    sleep(SILENCE / 2).await;
     bob.disconnect().await;
     alice.connect_at(north(0.0)).await;
-    assert_eq!(alice.sees(&bob), Some(1_000.0), "from the cache");
-    world.wait(297).await;
-    assert_eq!(alice.sees(&bob), Some(1_000.0));
-    world.wait(8).await;
-    assert_eq!(alice.sees(&bob), None, "the time left counts, not the time since alice came");
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_wheel_turns_many_times_over_a_long_day() {
-    let world = World::new(1).await;
-    let (mut alice, mut bob) = world.alice_and_bob().await;
-    alice.connect_at(north(0.0)).await;
-    bob.connect_at(north(1_000.0)).await;
-    for minute in 0..60 {
-        world.wait(180).await;
-        alice.at(north(0.0));
-        bob.at(north(1_000.0 + f64::from(minute)));
-        world.settle().await;
-        assert_eq!(alice.sees(&bob), Some(1_000.0 + f64::from(minute)));
-    }
-    assert_eq!(alice.told, []);
-    world.wait(605).await;
-    assert_eq!(alice.sees(&bob), None);
+    // From the cache, for bob says nothing any more.
+    alice.comes_to_see(&bob, 1_000.0).await;
+    // The time left counts, not the time since alice came.
+    alice.reads_until(SILENCE / 2 + LATE, |alice| alice.near.is_empty()).await;
+    assert!(last_word.elapsed() >= SILENCE, "gone after {:?}", last_word.elapsed());
 }

@@ -1,100 +1,59 @@
-//! Some nodes, the records that they share, and an application's backend.
+//! Some nodes, and an application's backend beside each. What they stand on is the `foundation` of the test target.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use api::{ApiLimits, ApiState, Changes};
-use axum::Router;
-use axum::body::Body;
-use axum::http::{Method, Request, StatusCode};
+use axum::http::{Method, StatusCode};
 use model::{NodeId, TimestampMs, UserId};
 use node::{Backends, Node, Settings};
-use ports::embedded::{
-    EmbeddedBroker, EmbeddedBus, EmbeddedCache, EmbeddedControlLog, EmbeddedDiscovery, EmbeddedSessions,
-    FjallFriendships, FjallHistory, FjallUsers, Store,
-};
-use ports::{Clock, LocationHistory, Users};
+use ports::{Clock, Inbox, Users};
 use prometheus_client::registry::Registry;
-use tempfile::TempDir;
-use tower::ServiceExt;
-use web::tokens::issue;
-use web::{Authenticator, Readiness, Scope, Scopes, TokenKeys};
+use tokio::time::{Instant, sleep};
 
-use crate::phone::Phone;
+use crate::application::{Application, api_beside};
+use crate::foundation::{Foundation, PATIENCE};
+use crate::phone::{LOOK_EVERY, Phone, north};
 
-const SECRET: &[u8] = b"a secret of the tests, long enough to be taken";
+/// What a scenario runs with if it names nothing else: the defaults, and nobody is too fast.
+pub(crate) fn settings() -> Settings {
+    Settings { updates_per_second: 1_000.0, update_burst: 1_000, ..Settings::default() }
+}
+
+/// What one node is given.
+pub(crate) struct Ports {
+    pub(crate) id: NodeId,
+    pub(crate) backends: Backends,
+    pub(crate) inbox: Inbox,
+    pub(crate) users: Arc<dyn Users>,
+}
 
 /// N nodes in one process.
 pub(crate) struct World {
     pub(crate) nodes: Vec<Arc<Node>>,
-    pub(crate) brokers: Vec<Arc<EmbeddedBroker>>,
-    pub(crate) cache: Arc<EmbeddedCache>,
-    pub(crate) control: Arc<EmbeddedControlLog>,
-    pub(crate) discovery: Arc<EmbeddedDiscovery>,
-    pub(crate) history: Arc<dyn LocationHistory>,
+    /// By node.
+    pub(crate) backends: Vec<Backends>,
     pub(crate) clock: Clock,
+    pub(crate) foundation: Foundation,
     users: Arc<dyn Users>,
-    api: Router,
+    application: Application,
     next_user: AtomicU64,
-    _dir: TempDir,
 }
 
 impl World {
-    /// So many nodes, with the default settings.
-    pub(crate) async fn new(nodes: usize) -> World {
-        World::with(nodes, Settings::default()).await
-    }
-
-    pub(crate) async fn with(nodes: usize, settings: Settings) -> World {
-        let clock = Clock::virtual_from_now();
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
-        let bus = EmbeddedBus::new();
-        let discovery = Arc::new(EmbeddedDiscovery::new(clock));
-        let cache = Arc::new(EmbeddedCache::new(clock));
-        let control = Arc::new(EmbeddedControlLog::new(clock, discovery.clone()));
-        let history: Arc<dyn LocationHistory> = Arc::new(FjallHistory::new(store.clone()));
-        let users: Arc<dyn Users> = Arc::new(FjallUsers::new(store.clone()));
-        let sessions = Arc::new(EmbeddedSessions::new(clock));
-        let friendships = Arc::new(FjallFriendships::new(store));
-        let (mut running, mut brokers) = (Vec::new(), Vec::new());
-        for node in 0..nodes {
-            let (broker, inbox) = bus.attach(64);
-            brokers.push(broker.clone());
-            let backends = Backends {
-                broker,
-                cache: cache.clone(),
-                history: history.clone(),
-                friendships: friendships.clone(),
-                sessions: sessions.clone(),
-                control: control.clone(),
-                discovery: discovery.clone(),
-            };
-            let id = NodeId(node as u64 + 1);
+    /// A node on each of these ports.
+    pub(crate) async fn on(foundation: Foundation, ports: Vec<Ports>, clock: Clock, settings: Settings) -> World {
+        let (mut nodes, mut apis, mut backends) = (Vec::new(), Vec::new(), Vec::new());
+        let users = ports[0].users.clone();
+        for Ports { id, backends: of_node, inbox, users } in ports {
             let settings = Settings { shards: 2, ..settings };
-            let started = Node::start(id, settings, backends, inbox, clock, &mut Registry::default()).await;
-            running.push(Arc::new(started.unwrap()));
+            let started = Node::start(id, settings, of_node.clone(), inbox, clock, &mut Registry::default()).await;
+            nodes.push(Arc::new(started.unwrap()));
+            apis.push(api_beside(&of_node, users, clock));
+            backends.push(of_node);
         }
-        let keys = TokenKeys::new().with_hs256(SECRET).unwrap();
-        let api = api::router(
-            ApiState {
-                users: users.clone(),
-                friendships,
-                history: history.clone(),
-                cache: cache.clone(),
-                control: control.clone(),
-                authenticator: Arc::new(Authenticator::new(keys, users.clone(), clock)),
-                clock,
-                registry: Arc::new(Registry::default()),
-                readiness: Readiness::new(),
-                changes: Changes::new(),
-                limits: ApiLimits::default(),
-            },
-            None,
-        );
-        let next_user = AtomicU64::new(100);
-        World { nodes: running, brokers, cache, control, discovery, history, clock, users, api, next_user, _dir: dir }
+        let application = Application::new(apis, clock);
+        World { nodes, backends, clock, foundation, users, application, next_user: AtomicU64::new(100) }
     }
 
     /// Somebody new, whose phone connects to this node (counted round the nodes there are).
@@ -109,6 +68,14 @@ impl World {
         let (alice, bob) = (self.person(0).await, self.person(1).await);
         self.befriend(&alice, &bob).await;
         (alice, bob)
+    }
+
+    /// A friend of that person on this node, with both eyes open: what she has seen has come to the node.
+    pub(crate) async fn witness(&self, node: usize, of: &Phone) -> Phone {
+        let mut witness = self.person(node).await;
+        self.befriend(&witness, of).await;
+        witness.connect_at(north(0.0)).await;
+        witness
     }
 
     /// The application's backend makes two people friends; returns when that was acknowledged.
@@ -129,27 +96,43 @@ impl World {
         assert_eq!(self.ask(Method::DELETE, &path).await, StatusCode::NO_CONTENT);
     }
 
-    /// A request of the application's backend.
+    /// A request of the application's backend, to the next node.
     pub(crate) async fn ask(&self, method: Method, path: &str) -> StatusCode {
-        let expires = self.clock.wall().after(Duration::from_secs(60));
-        let token = issue(SECRET, "0", Scopes::of(&[Scope::Backend]), expires).unwrap();
-        let request = Request::builder().method(method).uri(path).header("authorization", format!("Bearer {token}"));
-        self.api.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap().status()
+        self.application.ask(method, path).await
     }
 
-    /// Everything that is under way arrives: far more time than the engine needs, far less than any deadline of it.
+    /// Whatever is under way arrives. In virtual time everything has: this is far more than the engine needs, and far
+    /// less than any deadline of it. On real servers it is a moment more for what should not come at all, after
+    /// something later has come (see [`Phone::comes_to_see`]); what should come is never waited for like this.
     pub(crate) async fn settle(&self) {
-        tokio::time::sleep(Duration::from_millis(400)).await;
+        sleep(Duration::from_millis(400)).await;
     }
 
-    /// Time passes.
-    pub(crate) async fn wait(&self, seconds: u64) {
-        tokio::time::sleep(Duration::from_secs(seconds)).await;
+    /// Waits until the cache holds these people, which is soon.
+    pub(crate) async fn cached(&self, people: impl IntoIterator<Item = &Phone>) {
+        let users: Vec<UserId> = people.into_iter().map(|phone| phone.user).collect();
+        let cache = &self.backends[0].cache;
+        let held = async || cache.get_many(&users).await.unwrap().iter().all(Option::is_some);
+        self.until("these people are cached", held).await;
+    }
+
+    /// Waits until something holds, which is soon.
+    pub(crate) async fn until(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
+        let begun = Instant::now();
+        while !holds().await {
+            assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    pub(crate) fn last_node(&self) -> &Arc<Node> {
+        &self.nodes[self.nodes.len() - 1]
     }
 
     /// What the history holds of somebody.
     pub(crate) async fn recorded(&self, person: &Phone) -> Vec<u64> {
-        let all = self.history.range(person.user, TimestampMs(0), TimestampMs(u64::MAX), 10_000).await.unwrap();
+        let history = &self.backends[0].history;
+        let all = history.range(person.user, TimestampMs(0), TimestampMs(u64::MAX), 10_000).await.unwrap();
         all.iter().map(|point| point.ts.0).collect()
     }
 }
