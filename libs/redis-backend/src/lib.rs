@@ -10,8 +10,8 @@ mod client;
 mod sessions;
 
 pub use broker::{
-    BrokerCounters, BrokerSettings, Connection, Dial, PubSubAnswer, PubSubStatus, RedisBroker, Stream, Unreachable,
-    pubsub_status,
+    Break, BrokerCounters, BrokerSettings, Connection, Dial, PubSubAnswer, PubSubStatus, RedisBroker, Stream,
+    Unreachable, pubsub_status,
 };
 pub use cache::RedisCache;
 pub use sessions::RedisSessions;

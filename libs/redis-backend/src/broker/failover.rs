@@ -109,6 +109,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let mut since = Since::new();
     loop {
         tokio::select! {
+            biased;
             () = shared.stop.cancelled() => return,
             () = shared.votes.news.notified() => {}
             _ = look.tick() => shared.vote(&mut since),

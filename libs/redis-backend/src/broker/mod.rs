@@ -8,6 +8,7 @@ mod counters;
 mod dial;
 mod failover;
 mod names;
+mod planted;
 mod probe;
 mod publisher;
 mod status;
@@ -38,6 +39,7 @@ use dial::Tcp;
 pub use dial::{Connection, Dial, Stream};
 use failover::Votes;
 use names::Names;
+pub use planted::Break;
 use publisher::{Identity, Reply};
 pub use status::{PubSubAnswer, PubSubStatus, Unreachable, pubsub_status};
 use view::{Nodes, PubSubNode, View};
@@ -75,6 +77,7 @@ struct Shared {
     inbox: InboxSender,
     discovery: Arc<dyn Discovery>,
     dial: Arc<dyn Dial>,
+    planted: Option<Break>,
     counters: Arc<Counters>,
     /// Of the ring in use.
     epoch: Arc<AtomicU64>,
@@ -92,14 +95,15 @@ impl RedisBroker {
         settings: BrokerSettings,
         discovery: Arc<dyn Discovery>,
     ) -> Result<(Arc<RedisBroker>, Inbox), PortError> {
-        RedisBroker::connect_by(settings, discovery, Arc::new(Tcp)).await
+        RedisBroker::simulated(settings, discovery, Arc::new(Tcp), None).await
     }
 
-    /// The same over connections of another kind, for simulations.
-    pub async fn connect_by(
+    /// The same over connections of another kind, and perhaps with a planted break, for tests.
+    pub async fn simulated(
         settings: BrokerSettings,
         discovery: Arc<dyn Discovery>,
         dial: Arc<dyn Dial>,
+        planted: Option<Break>,
     ) -> Result<(Arc<RedisBroker>, Inbox), PortError> {
         let (sender, inbox) = inbox(settings.inbox_batches);
         let stop = CancellationToken::new();
@@ -110,6 +114,7 @@ impl RedisBroker {
             inbox: sender,
             discovery,
             dial,
+            planted,
             counters: Arc::default(),
             epoch: Arc::default(),
             nodes: parking_lot::Mutex::default(),
@@ -187,7 +192,7 @@ impl Broker for RedisBroker {
             .filter(|(_, share)| !share.indexes.is_empty())
             .map(|(owner, share)| {
                 let node = &view.nodes[owner];
-                (node, node.publisher.start(share.bytes, share.indexes.len() + 1, None), share.indexes)
+                (node, self.shared.send(node, share.bytes, share.indexes.len()), share.indexes)
             })
             .collect();
         let mut indexes = Vec::new();
@@ -245,7 +250,23 @@ impl Shared {
         self.nodes.lock().view.clone()
     }
 
-    /// Sorts a batch by owner. The epoch is asked for last: whatever changed it before then is seen.
+    fn plants(&self, broken: Break) -> bool {
+        self.planted == Some(broken)
+    }
+
+    /// Sends some messages, and asks for the epoch last: whatever changed it before then is seen.
+    fn send(&self, node: &PubSubNode, mut bytes: BytesMut, messages: usize) -> Option<oneshot::Receiver<Reply>> {
+        if self.plants(Break::AskBeforePublishing) {
+            let mut ask = BytesMut::new();
+            wire::command(&mut ask, &[b"GET", &self.names.epoch()]);
+            let asked = node.publisher.start(ask, 1, None);
+            return node.publisher.start(bytes, messages, None).and(asked);
+        }
+        wire::command(&mut bytes, &[b"GET", &self.names.epoch()]);
+        node.publisher.start(bytes, messages + 1, None)
+    }
+
+    /// Sorts a batch by owner.
     fn shares(&self, view: &View, batch: &[Publication]) -> Vec<Share> {
         let now = self.clock.monotonic();
         let mut shares: Vec<Share> = view.nodes.iter().map(|_| Share::default()).collect();
@@ -255,9 +276,6 @@ impl Shared {
             let words: [&[u8]; 3] = [b"PUBLISH", &self.names.channel(channel), &record::encode(message.fix(), now)];
             wire::command(&mut share.bytes, &words);
             share.indexes.push(index);
-        }
-        for share in &mut shares {
-            wire::command(&mut share.bytes, &[b"GET", &self.names.epoch()]);
         }
         shares
     }
@@ -271,6 +289,9 @@ impl Shared {
         };
         let epoch = reply.last.as_ref().and_then(|text| std::str::from_utf8(text).ok()?.parse::<u64>().ok());
         if epoch.is_some_and(|epoch| epoch <= view.ring.epoch()) {
+            return true;
+        }
+        if epoch.is_none() && self.plants(Break::AbsentIsCurrent) {
             return true;
         }
         if epoch.is_none() {

@@ -19,8 +19,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep, timeout, timeout_at};
 
 use super::publisher::Reply;
-use super::view::{PubSubNode, Unfenced, View};
-use super::{Shared, probe, unavailable};
+use super::view::{Nodes, PubSubNode, Unfenced, View};
+use super::{Break, Shared, probe, unavailable};
 
 /// How often discovery is asked.
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -169,22 +169,36 @@ impl Shared {
         let before = self.view();
         let waiting = self.nodes.lock().begin(ring, self);
         self.say_who_we_are();
+        if self.plants(Break::DropBeforeSubscribing) {
+            self.nodes.lock().finish();
+        }
         let (channels, until) = (waiting.len(), Instant::now() + ACKNOWLEDGEMENTS);
         for receiver in waiting {
             // Who is late, or has to connect again, tells another gap.
             let _ = timeout_at(until, receiver).await;
         }
+        if self.plants(Break::ReadBeforeFencing) {
+            self.nodes.lock().gap_in_moved(before.as_deref(), None, self);
+        }
         let all = self.nodes.lock().all.values().cloned().collect();
         self.fence(all, before.as_ref()).await;
         {
             let mut nodes = self.nodes.lock();
-            nodes.gap_in_moved(before.as_deref(), None, self);
+            if !self.plants(Break::DropBeforeSubscribing) && !self.plants(Break::ReadBeforeFencing) {
+                nodes.gap_in_moved(before.as_deref(), None, self);
+            }
             nodes.finish();
-            nodes.republish_moved(before.as_deref(), None, &self.inbox);
+            self.republish_moved(&nodes, before.as_deref(), None);
             nodes.sweep();
         }
         tracing::info!(epoch, new_owners = channels, "adopted a ring");
         self.counters.rings.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn republish_moved(&self, nodes: &Nodes, before: Option<&View>, fenced: Option<&Arc<PubSubNode>>) {
+        if !self.plants(Break::NeverPublishAgain) {
+            nodes.republish_moved(before, fenced, &self.inbox);
+        }
     }
 
     /// Each connection says it for itself when it begins; from now on it is another epoch.
@@ -201,7 +215,7 @@ impl Shared {
         for node in nodes {
             let (shared, before) = (self.clone(), before.cloned());
             under_way.spawn(async move {
-                let reached = shared.raise(&node, None).await.is_some();
+                let reached = shared.raise(&node, None).await.is_some() || shared.plants(Break::DeadIsFenced);
                 let mut unfenced = node.unfenced.lock();
                 // What an earlier change owes it is of another ring.
                 let before = if unfenced.is_some() { None } else { before };
@@ -224,7 +238,7 @@ impl Shared {
             if reached && let Some(owed) = owed {
                 let nodes = self.nodes.lock();
                 nodes.gap_in_moved(owed.before.as_deref(), Some(&node), self);
-                nodes.republish_moved(owed.before.as_deref(), Some(&node), &self.inbox);
+                self.republish_moved(&nodes, owed.before.as_deref(), Some(&node));
             }
         }
         self.nodes.lock().sweep();
