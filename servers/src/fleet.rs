@@ -110,6 +110,8 @@ impl Fleet {
     ///
     /// With what the part that failed said.
     pub fn start(options: FleetOptions) -> Result<Fleet, String> {
+        let missing = |error| format!("the executable {}: {error}", options.nearby.display());
+        let path = fs::canonicalize(&options.nearby).map_err(missing)?;
         let data = Data(Process::directory_for("fleet"));
         let secret_dir = options.secret_dir.unwrap_or_else(|| data.0.clone());
         write_secret(&secret_dir).map_err(|error| format!("{}: {error}", secret_dir.display()))?;
@@ -124,8 +126,6 @@ impl Fleet {
         .map(|(name, value)| (name.to_owned(), value))
         .into();
         variables.extend(options.variables);
-        let path =
-            fs::canonicalize(&options.nearby).map_err(|error| format!("{}: {error}", options.nearby.display()))?;
         let executable = Executable { path, variables };
         // Also the commands' configuration has to be whole.
         let commands = of_process(&executable, &data.0, "commands", "gateway,api");

@@ -31,7 +31,7 @@ struct Arguments {
     #[arg(long, value_name = "P", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=32))]
     pubsub: u8,
     /// Where clients connect, on 127.0.0.1
-    #[arg(long, default_value_t = 8080)]
+    #[arg(long, default_value_t = 8080, value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
     /// A setting of gateways and API, such as NEARBY_LIMITS__UPDATES_PER_SECOND=100; any number of times
     #[arg(long = "env", value_name = "KEY=VALUE", value_parser = variable)]
