@@ -20,11 +20,13 @@ use ports::{
     Users,
 };
 use prometheus_client::registry::Registry;
-use redis_backend::{BrokerCounters, BrokerSettings, RedisBroker, RedisCache, RedisSessions};
+use protocol::ring::RingDocument;
+use redis_backend::{BrokerCounters, BrokerSettings, RedisBroker, RedisCache, RedisSessions, pubsub_status};
+pub use redis_backend::{PubSubAnswer, PubSubStatus};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use web::Readiness;
+use web::{Check, Readiness};
 
 use crate::config::{Cluster, Config, Deployment};
 use crate::metrics::{
@@ -149,7 +151,7 @@ async fn live(cluster: &Cluster, discovery: Arc<EtcdDiscovery>, host: &mut Host<
     let sessions = Arc::new(RedisSessions::connect(&cluster.cache, &cluster.prefix).await?);
     let counted = broker.clone();
     metrics::register(host.registry, move || broker_readings(counted.counters()));
-    // host.tasks.spawn(watch_broker(broker.clone(), host.readiness.check("pub/sub"), host.stop.clone()));
+    host.tasks.spawn(watch_broker(broker.clone(), host.readiness.check("pub/sub"), host.stop.clone()));
     Ok(Live { broker, inbox, sessions })
 }
 
@@ -175,9 +177,13 @@ async fn spooled(
 
 fn broker_readings(counters: BrokerCounters) -> Vec<Reading> {
     vec![
+        Counter("pubsub_published", "Messages given to the pub/sub nodes", counters.published),
+        Counter("pubsub_unconfirmed", "Those of them that have to be published again", counters.unconfirmed),
+        Counter("pubsub_received", "Messages that arrived from the pub/sub nodes", counters.received),
         Counter("pubsub_poisoned", "Messages and ring documents that were none", counters.poisoned),
         Counter("pubsub_reconnects", "Subscriber connections that were lost", counters.reconnects),
-        Counter("pubsub_rings", "Rings that were adopted", counters.rings),
+        Counter("pubsub_probe_failures", "Probes that did not come back in time", counters.probe_failures),
+        Counter("pubsub_rings", "Rings that were adopted after the first", counters.rings),
     ]
 }
 
@@ -186,21 +192,21 @@ fn broker_readings(counters: BrokerCounters) -> Vec<Reading> {
 const LOOK: Duration = Duration::from_secs(1);
 const BAD_LOOKS: u32 = 10;
 
-//async fn watch_broker(broker: Arc<RedisBroker>, check: Check, stop: CancellationToken) {
-//    let mut bad = 0;
-//    loop {
-//        let unhealthy = broker.unhealthy();
-//        bad = if unhealthy.is_empty() { 0 } else { bad + 1 };
-//        if bad >= BAD_LOOKS {
-//            check.missing(format!("no messages through {}", unhealthy.join(", ")));
-//        } else {
-//            check.ready();
-//        }
-//        if tokio::time::timeout(LOOK, stop.cancelled()).await.is_ok() {
-//            return;
-//        }
-//    }
-//}
+async fn watch_broker(broker: Arc<RedisBroker>, check: Check, stop: CancellationToken) {
+    let mut bad = 0;
+    loop {
+        let unhealthy = broker.unhealthy();
+        bad = if unhealthy.is_empty() { 0 } else { bad + 1 };
+        if bad >= BAD_LOOKS {
+            check.missing(format!("no messages through {}", unhealthy.join(", ")));
+        } else {
+            check.ready();
+        }
+        if tokio::time::timeout(LOOK, stop.cancelled()).await.is_ok() {
+            return;
+        }
+    }
+}
 
 /// How often changes of friendships that a crash left half done are looked for.
 const SWEEP: Duration = Duration::from_secs(300);
@@ -225,6 +231,11 @@ fn options(cluster: &Cluster) -> CassandraOptions {
 /// Where the ring is written down.
 pub fn discovery(cluster: &Cluster) -> Result<Arc<dyn Discovery>, PortError> {
     Ok(Arc::new(EtcdDiscovery::new(Etcd::new(&cluster.etcd, &cluster.prefix)?)))
+}
+
+/// What the pub/sub nodes of a ring say of themselves.
+pub async fn ask_ring(cluster: &Cluster, ring: &RingDocument) -> Vec<PubSubStatus> {
+    pubsub_status(ring, &cluster.prefix).await
 }
 
 /// Brings the database to the newest schema.

@@ -76,7 +76,10 @@ pub async fn run() -> anyhow::Result<()> {
 
 /// Log lines go to standard error: standard output is for what a command prints.
 fn start_log(log: &Log) -> anyhow::Result<()> {
-    let filter = EnvFilter::builder().parse(&log.level).context("log.level")?;
+    // Drivers speak up about every server that they try again; what matters of it is said where it is handled. Named
+    // in `log.level` they say what is asked for there.
+    let level = format!("scylla=error,fred=error,{}", log.level);
+    let filter = EnvFilter::builder().parse(level).context("log.level")?;
     // A log that goes to a file or a collector holds no colours.
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(stderr().is_terminal());
     match log.format {

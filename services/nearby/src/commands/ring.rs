@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
+use model::NodeId;
 use protocol::ring::{Ring, RingDocument, RingNode, SLOTS};
 
 use super::{ConfigArgs, say};
-use crate::backends::{self, RING};
+use crate::backends::{self, PubSubAnswer, PubSubStatus, RING};
 use crate::config::Cluster;
 
 #[derive(Debug, Args)]
@@ -21,7 +22,7 @@ pub(super) struct RingArgs {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Show the epoch, the nodes and how many slots each owns
+    /// Show the epoch, what each node owns and serves, and which epoch each gateway has learned
     Status,
     /// Add a pub/sub node; the first one makes the ring
     Add {
@@ -102,12 +103,41 @@ async fn show(cluster: &Cluster) -> anyhow::Result<()> {
         *slots.entry(ring.owner(slot)).or_default() += 1;
     }
     say(format_args!("epoch {}", ring.epoch()))?;
-    for (at, node) in ring.nodes().iter().enumerate() {
-        let down = if ring.document().down.contains(&node.name) { ", out of service" } else { "" };
-        say(format_args!("{:<16} {:<24} {:>5} slots{down}", node.name, node.address, slots.get(&at).unwrap_or(&0)))?;
+    say(format_args!("{:<16} {:<22} {:>6} {:>12} {:>9}", "node", "address", "slots", "subscribers", "channels"))?;
+    let asked = backends::ask_ring(cluster, ring.document()).await;
+    for (at, node) in asked.iter().enumerate() {
+        let slots = slots.get(&at).unwrap_or(&0);
+        let down = if ring.document().down.contains(&node.name) { "  out of service" } else { "" };
+        let said = match &node.answer {
+            Ok(answer) => format!("{:>12} {:>9}{}", answer.subscribers, answer.channels, epoch_note(answer, &ring)),
+            Err(unreachable) => format!("  out of reach: {unreachable}"),
+        };
+        say(format_args!("{:<16} {:<22} {slots:>6} {said}{down}", node.name, node.address))?;
+    }
+    for (gateway, epoch) in learned(&asked) {
+        let behind = if epoch < ring.epoch() { ", which is behind" } else { "" };
+        say(format_args!("gateway {gateway} has learned epoch {epoch}{behind}"))?;
     }
     for (slot, name) in &ring.document().pins {
         say(format_args!("slot {slot} is pinned to {name}"))?;
     }
     Ok(())
+}
+
+/// What the node tells publishers, if it is not the ring's epoch.
+fn epoch_note(answer: &PubSubAnswer, ring: &Ring) -> String {
+    match answer.epoch {
+        Some(epoch) if epoch == ring.epoch() => String::new(),
+        Some(epoch) => format!("  tells epoch {epoch}"),
+        None => "  has lost its epoch".to_owned(),
+    }
+}
+
+/// Each gateway with the lowest epoch that it goes by at any node.
+fn learned(asked: &[PubSubStatus]) -> BTreeMap<NodeId, u64> {
+    let mut learned = BTreeMap::new();
+    for (gateway, epoch) in asked.iter().flat_map(|node| &node.answer).flat_map(|answer| &answer.gateways) {
+        learned.entry(*gateway).and_modify(|lowest: &mut u64| *lowest = (*lowest).min(*epoch)).or_insert(*epoch);
+    }
+    learned
 }
