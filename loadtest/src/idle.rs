@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::clock::wall_ms;
-use crate::process::{self, Used};
+use crate::process::{self, Role, Used};
 use crate::replay::{Server, bar, note};
 use crate::report::{megabytes, rounded, row};
 use crate::rest::Rest;
@@ -109,13 +109,15 @@ pub struct Findings {
     pub shown: u64,
     /// Connections that the server ended.
     pub lost: u32,
-    /// The server's part, if its process is known.
-    pub server: Option<Idle>,
+    /// The part of each role of the server, of those that are known.
+    pub servers: Vec<Idle>,
 }
 
-/// What idle connections cost the server.
-#[derive(Clone, Copy, Debug, Serialize)]
+/// What idle connections cost the processes of one role, together.
+#[derive(Clone, Debug, Serialize)]
 pub struct Idle {
+    /// Which.
+    pub role: String,
     /// Resident memory before the first connection.
     pub rss_before_bytes: u64,
     /// And with all of them.
@@ -182,8 +184,9 @@ async fn set_up(options: &Options, ring: &Ring, tokens: &Tokens) -> Result<usize
 
 async fn observe(crowd: Rc<Crowd>, friendships: usize, setup_s: f64) -> Result<Findings> {
     let options = &crowd.options;
-    let server = || options.server.server_pid.map(Used::by).transpose();
-    let before = server()?;
+    let roles = options.server.watched.roles()?;
+    let used = || roles.iter().map(Role::used).collect::<Result<Vec<Used>>>();
+    let before = used()?;
     let began = Instant::now();
     let (over, watching) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -203,28 +206,28 @@ async fn observe(crowd: Rc<Crowd>, friendships: usize, setup_s: f64) -> Result<F
     open.finish_and_clear();
     let connect_s = rounded(began.elapsed().as_secs_f64());
     sleep(Duration::from_secs(options.settle)).await;
-    let settled = server()?;
+    let settled = used()?;
     note(&format!("{opened} connections open; looking on for {} s", options.window));
     let window = Instant::now();
     sleep(Duration::from_secs(options.window)).await;
-    let (after, window) = (server()?, window.elapsed());
+    let (after, window) = (used()?, window.elapsed());
     let lost = crowd.lost.get();
     over.send_replace(true);
     while let Some(ended) = connections.join_next().await {
         ended??;
     }
-    let server = match (before, settled, after) {
-        (Some(before), Some(settled), Some(after)) => Some(cost(opened, before, settled, after, window)),
-        _ => None,
-    };
+    let costs = roles.into_iter().zip(before).zip(settled.into_iter().zip(after));
+    let servers = costs.map(|((role, before), (settled, after))| cost(role, opened, [before, settled, after], window));
+    let servers = servers.collect();
     let (friends, online_share) = (crowd.ring.friends, crowd.ring.online_share);
     let shown = crowd.shown.get();
-    Ok(Findings { connections: opened, friends, online_share, friendships, setup_s, connect_s, shown, lost, server })
+    Ok(Findings { connections: opened, friends, online_share, friendships, setup_s, connect_s, shown, lost, servers })
 }
 
-fn cost(connections: u32, before: Used, settled: Used, after: Used, window: Duration) -> Idle {
+fn cost(role: Role, connections: u32, [before, settled, after]: [Used; 3], window: Duration) -> Idle {
     let each = |cpu: Duration| cpu.as_secs_f64() * 1e6 / f64::from(connections);
     Idle {
+        role: role.name,
         rss_before_bytes: before.rss_bytes,
         rss_after_bytes: after.rss_bytes,
         rss_per_connection_bytes: (after.rss_bytes as f64 - before.rss_bytes as f64) / f64::from(connections),
@@ -283,11 +286,16 @@ impl fmt::Display for Findings {
         row(f, "connected in", format!("{} s", self.connect_s))?;
         row(f, "friends on pages", self.shown)?;
         row(f, "connections lost", self.lost)?;
-        let Some(server) = self.server else { return row(f, "server", "unknown: give --server-pid") };
-        row(f, "server memory", megabytes(server.rss_before_bytes, server.rss_after_bytes))?;
-        row(f, "  per connection", format!("{:.1} KiB", server.rss_per_connection_bytes / 1024.0))?;
-        row(f, "CPU to connect", format!("{} us", server.connect_us))?;
-        row(f, "CPU idle", format!("{} us per connection and second", server.idle_us_per_s))
+        if self.servers.is_empty() {
+            row(f, "server", "unknown: give --server-pid or --fleet")?;
+        }
+        for server in &self.servers {
+            row(f, &format!("{} memory", server.role), megabytes(server.rss_before_bytes, server.rss_after_bytes))?;
+            row(f, "  per connection", format!("{:.1} KiB", server.rss_per_connection_bytes / 1024.0))?;
+            row(f, "  CPU to connect", format!("{} us", server.connect_us))?;
+            row(f, "  CPU idle", format!("{} us per connection and second", server.idle_us_per_s))?;
+        }
+        Ok(())
     }
 }
 

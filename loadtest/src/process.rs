@@ -1,10 +1,15 @@
 //! What a process has used, from `/proc`.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde::Deserialize;
 
 /// Files open beside the people's sockets: REST, the runtime, the standard streams.
 const OTHER_FILES: u64 = 256;
@@ -32,6 +37,75 @@ impl Used {
         let rss_bytes = rss(&read("status")?).context("cannot read the memory of the process")?;
         Ok(Used { cpu, rss_bytes })
     }
+}
+
+/// Processes that do the same work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Role {
+    /// What they are.
+    pub name: String,
+    /// Which they are.
+    pub pids: Vec<u32>,
+}
+
+impl FromStr for Role {
+    type Err = String;
+
+    /// `gateway=17,18`, or `17` alone for a server.
+    fn from_str(text: &str) -> Result<Role, String> {
+        let (name, pids) = text.split_once('=').unwrap_or(("server", text));
+        let pids: Result<Vec<u32>, _> = pids.split(',').map(str::parse).collect();
+        match pids {
+            Ok(pids) if !name.is_empty() => Ok(Role { name: name.to_owned(), pids }),
+            _ => Err("must be a process id, or ROLE=PID,PID..".into()),
+        }
+    }
+}
+
+impl Role {
+    /// All of its processes together.
+    pub fn used(&self) -> Result<Used> {
+        let mut all = Used { cpu: Duration::ZERO, rss_bytes: 0 };
+        for &pid in &self.pids {
+            let used = Used::by(pid)?;
+            all.cpu += used.cpu;
+            all.rss_bytes += used.rss_bytes;
+        }
+        Ok(all)
+    }
+}
+
+/// Whose CPU time and memory are reported.
+#[derive(Args, Debug, Clone, Default)]
+pub struct Watched {
+    /// Processes whose CPU time and memory are reported, each role apart: `gateway=17,18`, or the server's id alone.
+    /// May be given several times.
+    #[arg(long, value_name = "ROLE=PID,..")]
+    pub server_pid: Vec<Role>,
+    /// The same for all processes of a fleet: the file that `./fleet` writes.
+    #[arg(long, value_name = "FILE", conflicts_with = "server_pid")]
+    pub fleet: Option<PathBuf>,
+}
+
+impl Watched {
+    /// Every role, and an error if one of its processes is not there.
+    pub fn roles(&self) -> Result<Vec<Role>> {
+        let Some(file) = &self.fleet else { return Ok(self.server_pid.clone()) };
+        let read = || anyhow::Ok(serde_json::from_str::<FleetFile>(&fs::read_to_string(file)?)?);
+        let fleet = read().with_context(|| format!("{} (--fleet): is the fleet running?", file.display()))?;
+        let pids = |of: Vec<FleetProcess>| of.into_iter().map(|process| process.pid).collect();
+        Ok(fleet.processes.into_iter().map(|(name, of)| Role { name, pids: pids(of) }).collect())
+    }
+}
+
+#[derive(Deserialize)]
+struct FleetFile {
+    processes: BTreeMap<String, Vec<FleetProcess>>,
+}
+
+#[derive(Deserialize)]
+struct FleetProcess {
+    pid: u32,
 }
 
 /// Raises this process's limit of open files, so that so many sockets fit.
@@ -68,6 +142,37 @@ mod tests {
         let stat = "42 (a b) c) S 1 42 42 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 3 0 100 1000 10";
         assert_eq!(cpu(stat), Some(Duration::from_secs(3)));
         assert_eq!(rss("Name:\tx\nVmRSS:\t    2048 kB\n"), Some(2 * 1024 * 1024));
+    }
+
+    #[test]
+    fn roles_are_named_or_the_server() {
+        assert_eq!("7".parse(), Ok(Role { name: "server".into(), pids: vec![7] }));
+        assert_eq!("redis=1,22".parse(), Ok(Role { name: "redis".into(), pids: vec![1, 22] }));
+        for bad in ["", "x", "=1", "a=", "a=1,", "-1"] {
+            assert!(bad.parse::<Role>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_role_uses_what_its_processes_use() {
+        let role = Role { name: "this".into(), pids: vec![std::process::id()] };
+        let twice = Role { pids: vec![std::process::id(); 2], ..role.clone() };
+        assert!(twice.used().unwrap().rss_bytes > role.used().unwrap().rss_bytes * 3 / 2);
+        assert!(Role { pids: vec![u32::MAX], ..role }.used().is_err());
+    }
+
+    #[test]
+    fn a_fleet_names_its_processes_by_role() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("fleet.json");
+        let watched = Watched { fleet: Some(file.clone()), ..Watched::default() };
+        assert!(format!("{:#}", watched.roles().unwrap_err()).contains("is the fleet running?"));
+        let text = r#"{"url": "http://127.0.0.1:1", "processes": {
+            "gateway": [{"name": "gateway-1", "pid": 3}, {"name": "gateway-2", "pid": 4}],
+            "etcd": [{"name": "etcd", "pid": 5}]}}"#;
+        fs::write(&file, text).unwrap();
+        let roles = watched.roles().unwrap();
+        assert_eq!(roles, ["etcd=5".parse().unwrap(), "gateway=3,4".parse().unwrap()]);
     }
 
     #[test]

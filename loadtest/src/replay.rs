@@ -20,8 +20,8 @@ use crate::friends::{self, Friends};
 use crate::oracle::{Oracle, Rules};
 use crate::people::{People, Schedule};
 use crate::person::{Person, Phase, Stage};
-use crate::process::{self, Used};
-use crate::report::{Cost, Report, Setting};
+use crate::process::{self, Role, Used, Watched};
+use crate::report::{Cost, Report, RoleCost, Setting};
 use crate::rest::Rest;
 use crate::tally::Tally;
 use crate::token::Tokens;
@@ -50,9 +50,9 @@ pub struct Server {
     /// The signing secret itself, in a file.
     #[arg(long, alias = "secret", value_name = "FILE")]
     pub secret_file: Option<PathBuf>,
-    /// The server's process: its CPU time and memory are reported too.
-    #[arg(long, value_name = "PID")]
-    pub server_pid: Option<u32>,
+    /// Whose CPU time and memory are reported too.
+    #[command(flatten)]
+    pub watched: Watched,
     /// The user id of person 0; another one for each run on the same server keeps runs apart.
     #[arg(long, default_value_t = 0)]
     pub user_base: u64,
@@ -197,9 +197,10 @@ async fn set_up(options: &Options, people: People, friends: &Friends, rest: &Res
 }
 
 async fn perform(options: &Options, stage: Rc<Stage>, rest: Rc<Rest>, friendships: usize) -> Result<Report> {
-    let server = || options.server.server_pid.map(Used::by).transpose();
+    let roles = options.server.watched.roles()?;
+    let servers = || roles.iter().map(Role::used).collect::<Result<Vec<Used>>>();
     let own = || Used::by(std::process::id());
-    let (server_before, own_before) = (server()?, own()?);
+    let (servers_before, own_before) = (servers()?, own()?);
 
     let (phase, watching) = watch::channel(Phase::Gathering);
     let mut phones = Vec::with_capacity(stage.people.count);
@@ -211,7 +212,7 @@ async fn perform(options: &Options, stage: Rc<Stage>, rest: Rc<Rest>, friendship
     }
     gather(&stage, &mut cast).await?;
 
-    let (server_moving, own_moving) = (server()?, own()?);
+    let (servers_moving, own_moving) = (servers()?, own()?);
     let gathered = Counts::of(&stage);
     let start = Instant::now();
     let mut churn = JoinSet::new();
@@ -227,7 +228,9 @@ async fn perform(options: &Options, stage: Rc<Stage>, rest: Rc<Rest>, friendship
         done??;
     }
     let moved = Counts::of(&stage).since(gathered);
-    let (server_after, own_after) = (server()?, own()?);
+    // Who died on the way has cost what nobody knows: that is no reason to keep back what the judge has found.
+    let servers_after: Vec<Option<Used>> = roles.iter().map(|role| role.used().ok()).collect();
+    let own_after = own()?;
     // Its time running out is no error: the judge names those who are not back.
     let _ = timeout(RETURN, everybody_listed(&stage)).await;
     let _ = timeout(CATCH_UP, quiet(&stage)).await;
@@ -239,10 +242,16 @@ async fn perform(options: &Options, stage: Rc<Stage>, rest: Rc<Rest>, friendship
     }
     let tally = stage.tally.borrow();
     let cost = |before, moving, after| Cost::between(before, moving, after, moving_for, moved.updates, moved.pushes);
-    let server_cost = match (server_before, server_moving, server_after) {
-        (Some(before), Some(moving), Some(after)) => Some(cost(before, moving, after)),
-        _ => None,
-    };
+    let mut server_costs = Vec::with_capacity(roles.len());
+    for (at, role) in roles.into_iter().enumerate() {
+        match servers_after[at] {
+            Some(after) => {
+                let cost = cost(servers_before[at], servers_moving[at], after);
+                server_costs.push(RoleCost { role: role.name, cost });
+            }
+            None => note(&format!("a process of {} has ended: what it cost is left out", role.name)),
+        }
+    }
     let setting = Setting {
         people: stage.people.count,
         friendships,
@@ -252,7 +261,7 @@ async fn perform(options: &Options, stage: Rc<Stage>, rest: Rc<Rest>, friendship
         wall_s: crate::report::rounded(moving_for.as_secs_f64()),
     };
     let oracle = stage.oracle.borrow();
-    Ok(Report::new(setting, &tally, moved.updates, &oracle, server_cost, cost(own_before, own_moving, own_after)))
+    Ok(Report::new(setting, &tally, moved.updates, &oracle, server_costs, cost(own_before, own_moving, own_after)))
 }
 
 /// Until everybody is connected and knows their whole list; the first who cannot ends the run.

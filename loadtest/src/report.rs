@@ -48,6 +48,16 @@ pub struct Cost {
     pub rss_after_bytes: u64,
 }
 
+/// What the processes of one role used meanwhile, together.
+#[derive(Clone, Debug, Serialize)]
+pub struct RoleCost {
+    /// Which.
+    pub role: String,
+    /// What.
+    #[serde(flatten)]
+    pub cost: Cost,
+}
+
 impl Cost {
     /// For so many updates and pushes in this time. CPU is counted from `moving` on, memory from `before` on.
     pub fn between(before: Used, moving: Used, after: Used, wall: Duration, updates: u64, pushes: u64) -> Cost {
@@ -116,8 +126,8 @@ pub struct Report {
     pub faults: Vec<Found>,
     /// The first few.
     pub examples: Vec<String>,
-    /// What the server used, if its process is known.
-    pub server: Option<Cost>,
+    /// What each role of the server used, of those that are known.
+    pub servers: Vec<RoleCost>,
     /// What this process used.
     pub generator: Cost,
 }
@@ -129,7 +139,7 @@ impl Report {
         tally: &Tally,
         moved: u64,
         oracle: &Oracle,
-        server: Option<Cost>,
+        servers: Vec<RoleCost>,
         generator: Cost,
     ) -> Report {
         let faults = &oracle.faults;
@@ -153,7 +163,7 @@ impl Report {
             rate_limited: tally.rate_limited,
             faults: faults.by_kind().into_iter().map(|(class, fault, count)| Found { class, fault, count }).collect(),
             examples: faults.examples().to_vec(),
-            server,
+            servers,
             generator,
         }
     }
@@ -161,6 +171,21 @@ impl Report {
     /// Whether no promise was broken.
     pub fn is_clean(&self) -> bool {
         self.wrong + self.extra + self.missing + self.late == 0
+    }
+
+    fn costs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let servers = self.servers.iter().map(|server| (server.role.as_str(), server.cost));
+        for (name, cost) in servers.chain([("generator", self.generator)]) {
+            row(f, &format!("{name} CPU"), format!("{} s, {} % of a core", cost.cpu_s, cost.cpu_percent))?;
+            row(f, "", format!("{} us/update, {} us/push", cost.us_per_update, cost.us_per_push))?;
+            row(f, &format!("{name} memory"), megabytes(cost.rss_before_bytes, cost.rss_after_bytes))?;
+        }
+        if self.servers.len() > 1 {
+            let all = |part: fn(&Cost) -> f64| rounded(self.servers.iter().map(|server| part(&server.cost)).sum());
+            let (cpu_s, per_update) = (all(|cost| cost.cpu_s), all(|cost| cost.us_per_update));
+            row(f, "all servers' CPU", format!("{cpu_s} s, {per_update} us/update"))?;
+        }
+        Ok(())
     }
 }
 
@@ -187,13 +212,7 @@ impl fmt::Display for Report {
         if self.removal_ms.count > 0 {
             row(f, "removal acknowledged", spread(&self.removal_ms))?;
         }
-        for (name, cost) in [("server", self.server), ("generator", Some(self.generator))] {
-            if let Some(cost) = cost {
-                row(f, &format!("{name} CPU"), format!("{} s, {} % of a core", cost.cpu_s, cost.cpu_percent))?;
-                row(f, "", format!("{} us/update, {} us/push", cost.us_per_update, cost.us_per_push))?;
-                row(f, &format!("{name} memory"), megabytes(cost.rss_before_bytes, cost.rss_after_bytes))?;
-            }
-        }
+        self.costs(f)?;
         row(f, "wrong", self.wrong)?;
         row(f, "extra", self.extra)?;
         row(f, "missing", self.missing)?;

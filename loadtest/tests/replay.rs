@@ -177,7 +177,10 @@ fn idle_connections_are_counted_and_see_their_neighbours() {
     let findings = run(async { idle_in(dir.path()).await });
     // A ring has one place where its ends, far apart, are friends.
     assert_eq!((findings.connections, findings.friendships, findings.lost), (20, 60, 0));
-    assert!(findings.shown > 0 && findings.server.is_some(), "{findings}");
+    assert!(findings.shown > 0, "{findings}");
+    let roles: Vec<&str> = findings.servers.iter().map(|server| server.role.as_str()).collect();
+    assert_eq!(roles, ["server", "both"], "{findings}");
+    assert!(findings.servers[1].rss_after_bytes > findings.servers[0].rss_after_bytes * 3 / 2, "{findings}");
 }
 
 async fn idle_in(dir: &Path) -> Findings {
@@ -185,6 +188,7 @@ async fn idle_in(dir: &Path) -> Findings {
     let url = fake::serve(Lie::None, &mut tasks).await;
     let (dir, pid) = (dir.display().to_string(), std::process::id().to_string());
     let arguments = ["idle", "--connections", "20", "--friends", "6", "--window", "1", "--settle", "0", "--url", &url];
-    let arguments = arguments.into_iter().chain(["--data-dir", &dir, "--server-pid", &pid]);
+    let both = format!("both={pid},{pid}");
+    let arguments = arguments.into_iter().chain(["--data-dir", &dir, "--server-pid", &pid, "--server-pid", &both]);
     idle::run(Idle::try_parse_from(arguments).unwrap().options).await.unwrap()
 }
