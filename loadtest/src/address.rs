@@ -39,6 +39,11 @@ impl Address {
         &self.authority
     }
 
+    /// What is asked for there.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     /// A TCP connection that sends small packets at once.
     pub async fn connect(&self) -> Result<TcpStream> {
         let stream = TcpStream::connect(&self.authority).await.with_context(|| {

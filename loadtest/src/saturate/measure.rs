@@ -1,0 +1,263 @@
+//! One measurement: connect everybody, warm up, count through a window.
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, ensure};
+use serde::Serialize;
+
+use super::LoadOptions;
+use super::costs::{Spent, kernel_socket_bytes};
+use super::generator::{Found, Generator, Pace, Shown, Window};
+use super::target::{Cores, Target};
+use super::way::Everybody;
+use crate::clock::{At, Clock, wall_ms};
+use crate::crowd::Traffic;
+use crate::process::{Role, Used};
+use crate::replay::note;
+use crate::report::rounded;
+use crate::scene::Scene;
+use crate::tally::Times;
+
+/// Between the last connection and the first position: what connecting has left behind comes to rest.
+const SETTLE: Duration = Duration::from_millis(1_500);
+
+/// Times of one kind, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Quantiles {
+    /// How many.
+    pub count: u64,
+    /// Half were shorter.
+    pub p50: f64,
+    /// One in a hundred was longer.
+    pub p99: f64,
+    /// One in a thousand was longer.
+    pub p999: f64,
+    /// The longest.
+    pub max: f64,
+}
+
+impl From<&Times> for Quantiles {
+    fn from(times: &Times) -> Quantiles {
+        let ms = |quantile| rounded(times.quantile(quantile).as_secs_f64() * 1e3);
+        Quantiles { count: times.count(), p50: ms(0.5), p99: ms(0.99), p999: ms(0.999), max: ms(1.0) }
+    }
+}
+
+/// What connections take of memory, on average.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Memory {
+    /// Growth of the servers' resident memory while everybody connected.
+    pub user_bytes: f64,
+    /// Growth of the kernel's memory for sockets of this machine, both ends; `None` if this process may not know it.
+    pub kernel_bytes: Option<f64>,
+}
+
+/// What was found at one target.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measured {
+    /// `server` or `floor`.
+    pub target: &'static str,
+    /// How long was counted.
+    pub window_s: f64,
+    /// Sent and received in it.
+    pub traffic: Traffic,
+    /// Positions sent in a second.
+    pub updates_per_s: f64,
+    /// `friend` and `gone` frames received in a second.
+    pub pushes_per_s: f64,
+    /// Pushes received, of those that the positions sent should have caused: less than 1 where positions replaced each
+    /// other before they went out.
+    pub pushes_of_expected: f64,
+    /// From the moment a position was to be sent until a viewer had it.
+    pub age_ms: Quantiles,
+    /// How much later than due positions were sent: the generator's own part in ages.
+    pub lateness_ms: Quantiles,
+    /// Closed loop: updates whose pushes did not all come within 2 s.
+    pub unanswered: u64,
+    /// Connections that the server ended.
+    pub lost: u64,
+    /// `friend` and `gone` frames for each read that brought something: writes of the server that met in one read count
+    /// as one, so it is an upper bound of the pushes per write.
+    pub pushes_per_read: f64,
+    /// What the processes under load used.
+    pub roles: Vec<Spent>,
+    /// What connections take, if processes are known.
+    pub memory_per_connection: Option<Memory>,
+    /// CPU of this process, of one core: near 100 for a thread it is the generator that is measured.
+    pub generator_percent: f64,
+}
+
+impl Measured {
+    /// CPU of all roles for an update.
+    pub fn us_per_update(&self) -> f64 {
+        rounded(self.roles.iter().map(|role| role.us_per_update).sum())
+    }
+}
+
+struct Sample {
+    at: At,
+    roles: Vec<Used>,
+    own: Used,
+}
+
+impl Sample {
+    fn take(clock: &Clock, roles: &[Role]) -> Result<Sample> {
+        let used = roles.iter().map(Role::used).collect::<Result<_>>()?;
+        Ok(Sample { at: clock.now(), roles: used, own: Used::by(std::process::id())? })
+    }
+
+    fn rss(&self) -> u64 {
+        self.roles.iter().map(|used| used.rss_bytes).sum()
+    }
+}
+
+/// Measures one target.
+pub(crate) fn measure(
+    name: &'static str,
+    target: &Target,
+    scene: &Scene,
+    load: &LoadOptions,
+    user_base: u64,
+    at_once: u16,
+    cores: Option<Cores>,
+) -> Result<Measured> {
+    let pace = load.pace()?;
+    if matches!(pace, Pace::Outstanding(_)) {
+        let (_, near) = scene.friends_online_and_near();
+        ensure!(near > 0.0, "nobody is near anybody: --rate, because what nobody is told of has no end to wait for");
+    }
+    let way = Everybody::new(target, scene, user_base);
+    let clock = Clock::start();
+    let epoch_us = wall_ms() * 1_000;
+    let threads = usize::from(load.threads);
+    // Once when everybody is connected, and once when the window is known.
+    let barrier = Barrier::new(threads + 1);
+    let start = AtomicU64::new(0);
+    let shown: Vec<Shown> = (0..threads).map(|_| Shown::default()).collect();
+    let parts: Vec<Vec<u32>> =
+        (0..threads).map(|part| scene.online.iter().copied().skip(part).step_by(threads).collect()).collect();
+    let before = Sample::take(&clock, &target.roles)?;
+    let kernel_before = kernel_socket_bytes();
+    thread::scope(|scope| {
+        let work = |part: usize| {
+            let (barrier, start, shown, parts, way) = (&barrier, &start, &shown, &parts, &way);
+            move || -> Result<Found> {
+                if let Some(cores) = cores.filter(|_| threads == 1) {
+                    cores.pin_generator()?;
+                }
+                let each = u32::from(at_once).div_ceil(threads as u32);
+                let connected = Generator::new(way, scene, &parts[part], user_base, clock, epoch_us)
+                    .and_then(|mut generator| generator.connect_all(each).map(|()| generator));
+                // The others wait for this one also if it failed.
+                barrier.wait();
+                barrier.wait();
+                let window = load.window(At(start.load(Ordering::Acquire)));
+                connected?.run(share(pace, threads), window, &shown[part])
+            }
+        };
+        let workers: Vec<_> = (0..threads).map(|part| scope.spawn(work(part))).collect();
+        barrier.wait();
+        let connected = thread_sleep(SETTLE).and_then(|()| Sample::take(&clock, &target.roles));
+        let kernel_after = kernel_socket_bytes();
+        let window = load.window(clock.now().after(Duration::from_millis(20)));
+        start.store(window.start.0, Ordering::Release);
+        barrier.wait();
+        let samples = connected.and_then(|connected| Ok((connected, watch(name, target, &clock, window, &shown)?)));
+        let mut found = Found::default();
+        for worker in workers {
+            let part = worker.join().map_err(|_| anyhow!("a thread of the generator panicked"))??;
+            found = joined(found, &part);
+        }
+        let (connected, (begin, end)) = samples?;
+        let connections = scene.online.len() as f64;
+        let per = |after: u64, before: u64| rounded((after as f64 - before as f64) / connections);
+        let memory = Memory {
+            user_bytes: per(connected.rss(), before.rss()),
+            kernel_bytes: kernel_before.zip(kernel_after).map(|(before, after)| per(after, before)),
+        };
+        Ok(summed_up(name, target, &found, (&begin, &end), memory))
+    })
+}
+
+fn thread_sleep(time: Duration) -> Result<()> {
+    thread::sleep(time);
+    Ok(())
+}
+
+fn share(pace: Pace, threads: usize) -> Pace {
+    match pace {
+        Pace::Every(rate) => Pace::Every(rate / threads as f64),
+        closed @ Pace::Outstanding(_) => closed,
+    }
+}
+
+fn joined(mut all: Found, part: &Found) -> Found {
+    all.traffic = all.traffic.and(part.traffic);
+    all.ages.absorb(&part.ages);
+    all.lateness.absorb(&part.lateness);
+    all.expected += part.expected;
+    all.unanswered += part.unanswered;
+    all.lost += part.lost;
+    all
+}
+
+/// Shows how it goes once a second; takes the samples at both ends of the window.
+fn watch(name: &str, target: &Target, clock: &Clock, window: Window, shown: &[Shown]) -> Result<(Sample, Sample)> {
+    thread::sleep(window.begin.since(clock.now()));
+    let begin = Sample::take(clock, &target.roles)?;
+    let total = |of: fn(&Shown) -> &AtomicU64| shown.iter().map(|shown| of(shown).load(Ordering::Relaxed)).sum::<u64>();
+    let (mut updates, mut pushes) = (total(|shown| &shown.updates), total(|shown| &shown.pushes));
+    let mut last = clock.now();
+    while clock.now() < window.end {
+        thread::sleep(window.end.since(clock.now()).min(Duration::from_secs(1)));
+        let (now, sent, came) = (clock.now(), total(|shown| &shown.updates), total(|shown| &shown.pushes));
+        let seconds = now.since(last).as_secs_f64().max(0.001);
+        if seconds > 0.5 {
+            let age = shown.iter().map(|shown| shown.age_p99_us.load(Ordering::Relaxed)).max().unwrap_or(0);
+            note(&format!(
+                "{name}: {:.0} updates/s, {:.0} pushes/s, age p99 {:.1} ms, {:.0} s left",
+                (sent - updates) as f64 / seconds,
+                (came - pushes) as f64 / seconds,
+                age as f64 / 1e3,
+                window.end.since(now).as_secs_f64()
+            ));
+        }
+        (updates, pushes, last) = (sent, came, now);
+    }
+    Ok((begin, Sample::take(clock, &target.roles)?))
+}
+
+fn summed_up(
+    name: &'static str,
+    target: &Target,
+    found: &Found,
+    (begin, end): (&Sample, &Sample),
+    memory: Memory,
+) -> Measured {
+    let (traffic, window) = (found.traffic, end.at.since(begin.at));
+    let (updates, pushes) = (traffic.updates, traffic.pushes());
+    let per_s = |count: u64| rounded(count as f64 / window.as_secs_f64().max(0.001));
+    let roles = target.roles.iter().zip(begin.roles.iter().zip(&end.roles));
+    let cost =
+        |(role, (before, after)): (&Role, (&Used, &Used))| Spent::new(role, *before, *after, window, updates, pushes);
+    let own = end.own.cpu.saturating_sub(begin.own.cpu).as_secs_f64();
+    Measured {
+        target: name,
+        window_s: rounded(window.as_secs_f64()),
+        traffic,
+        updates_per_s: per_s(updates),
+        pushes_per_s: per_s(pushes),
+        pushes_of_expected: if found.expected == 0 { 1.0 } else { rounded(pushes as f64 / found.expected as f64) },
+        age_ms: (&found.ages).into(),
+        lateness_ms: (&found.lateness).into(),
+        unanswered: found.unanswered,
+        lost: found.lost,
+        pushes_per_read: rounded(pushes as f64 / traffic.reads.max(1) as f64),
+        roles: roles.map(cost).collect(),
+        memory_per_connection: (!target.roles.is_empty()).then_some(memory),
+        generator_percent: rounded(100.0 * own / window.as_secs_f64().max(0.001)),
+    }
+}
