@@ -81,9 +81,8 @@ pub(crate) async fn run(shared: Arc<Shared>, applied: PolicyVersion, stop: Cance
 
 impl Control {
     async fn turn(&mut self) -> Result<(), PortError> {
-        let now = self.shared.clock.monotonic();
-        if self.alive_since.is_none_or(|since| now.since(since) >= limits::KEEPALIVE) {
-            self.keep_alive().await?;
+        if !self.plants(Break::LeaseDuringPoll) {
+            self.keep_alive_in_time().await?;
         }
         let started = self.shared.clock.monotonic();
         let read = patiently(self.shared.backends.control.read_after(self.applied)).await?;
@@ -100,13 +99,19 @@ impl Control {
             }
         }
         if self.plants(Break::LeaseDuringPoll) {
-            self.keep_alive().await?;
+            self.keep_alive_in_time().await?;
         }
         self.confirm_and_extend(started).await
     }
 
     fn plants(&self, broken: Break) -> bool {
         self.shared.plants(broken)
+    }
+
+    async fn keep_alive_in_time(&mut self) -> Result<(), PortError> {
+        let now = self.shared.clock.monotonic();
+        let is_due = self.alive_since.is_none_or(|since| now.since(since) >= limits::KEEPALIVE);
+        if is_due { self.keep_alive().await } else { Ok(()) }
     }
 
     async fn keep_alive(&mut self) -> Result<(), PortError> {
