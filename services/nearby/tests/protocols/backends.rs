@@ -151,7 +151,7 @@ impl ControlLog for Seen<dyn ControlLog> {
 
     async fn read_after(&self, index: PolicyVersion) -> Result<LogRead, PortError> {
         let backend = self.backend.clone();
-        self.chaos.call((self.caller, Port::Control), sick, async move { backend.read_after(index).await }).await
+        self.chaos.call((self.caller, Port::Poll), sick, async move { backend.read_after(index).await }).await
     }
 
     async fn end(&self) -> Result<PolicyVersion, PortError> {
@@ -193,13 +193,21 @@ impl ControlLog for Seen<dyn ControlLog> {
 #[async_trait]
 impl Discovery for Seen<dyn Discovery> {
     async fn join(&self, node: NodeId) -> Result<(), PortError> {
-        let backend = self.backend.clone();
-        self.chaos.call((self.caller, Port::Discovery), sick, async move { backend.join(node).await }).await
+        let (backend, chaos, caller) = (self.backend.clone(), self.chaos.clone(), self.caller);
+        let join = async move {
+            chaos.leased(caller);
+            backend.join(node).await
+        };
+        self.chaos.call((caller, Port::Discovery), sick, join).await
     }
 
     async fn keepalive(&self, node: NodeId) -> Result<(), PortError> {
-        let backend = self.backend.clone();
-        self.chaos.call((self.caller, Port::Discovery), sick, async move { backend.keepalive(node).await }).await
+        let (backend, chaos, caller) = (self.backend.clone(), self.chaos.clone(), self.caller);
+        let keepalive = async move {
+            chaos.leased(caller);
+            backend.keepalive(node).await
+        };
+        self.chaos.call((caller, Port::Discovery), sick, keepalive).await
     }
 
     async fn leave(&self, node: NodeId) -> Result<(), PortError> {

@@ -10,6 +10,8 @@ use std::time::Duration;
 use node::Freezer;
 use parking_lot::Mutex;
 use ports::PortError;
+use ports::control::RIGHT_TO_SEND;
+use ports::discovery::LEASE;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::task::yield_now;
@@ -23,7 +25,10 @@ pub(crate) enum Port {
     Cache,
     Friendships,
     Sessions,
+    /// The control log, but for reading it.
     Control,
+    /// Reading the control log.
+    Poll,
     Discovery,
 }
 
@@ -45,6 +50,15 @@ pub(crate) enum Sickness {
 struct Outage {
     until: Instant,
     sickness: Sickness,
+}
+
+/// A node is stopped when its next read of the control log has been served, before it has the answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Trap {
+    pub(crate) node: usize,
+    /// Only when the lease is this old by then.
+    pub(crate) lease_age: Duration,
+    pub(crate) how_long: Duration,
 }
 
 /// What becomes of a call.
@@ -78,6 +92,11 @@ pub(crate) struct Chaos {
     freezers: Vec<&'static Freezer>,
     /// By caller's node and port.
     outages: Mutex<Vec<((usize, Port), Outage)>>,
+    traps: Mutex<Vec<Trap>>,
+    /// By node: since when the lease counts that it has.
+    leases: Mutex<Vec<Instant>>,
+    /// Moments at which a right to send, a lease or a fault ends: the application likes to revoke around them.
+    edges: Mutex<Vec<Instant>>,
     is_calm: AtomicBool,
     tasks: TaskTracker,
 }
@@ -105,6 +124,9 @@ impl Chaos {
             trace: Mutex::default(),
             freezers,
             outages: Mutex::default(),
+            traps: Mutex::default(),
+            leases: Mutex::new(vec![Instant::now(); nodes]),
+            edges: Mutex::default(),
             is_calm: AtomicBool::new(true),
             tasks: TaskTracker::new(),
         })
@@ -133,6 +155,7 @@ impl Chaos {
     pub(crate) fn end(&self) {
         self.is_calm.store(true, Ordering::Relaxed);
         self.outages.lock().clear();
+        self.traps.lock().clear();
         self.freezers.iter().for_each(|freezer| freezer.thaw());
     }
 
@@ -166,6 +189,62 @@ impl Chaos {
         let mut outages = self.outages.lock();
         outages.retain(|(whose, _)| *whose != (node, port));
         outages.push(((node, port), outage));
+    }
+
+    /// Stops a node's process for a while.
+    pub(crate) fn freeze(&self, node: usize, how_long: Duration) {
+        let freezer = self.freezers[node];
+        if freezer.is_frozen() {
+            return;
+        }
+        self.note(("frozen", node, how_long));
+        self.remember_edges(node, how_long);
+        freezer.freeze();
+        self.spawn(async move {
+            sleep(how_long).await;
+            freezer.thaw();
+        });
+    }
+
+    pub(crate) fn set_trap(&self, trap: Trap) {
+        let mut traps = self.traps.lock();
+        traps.retain(|other| other.node != trap.node);
+        traps.push(trap);
+    }
+
+    /// A read of the control log was served.
+    fn spring_trap(&self, node: usize) {
+        let lease_age = self.leases.lock()[node].elapsed();
+        let sprung = |trap: &Trap| trap.node == node && trap.lease_age <= lease_age;
+        let sprung = {
+            let mut traps = self.traps.lock();
+            traps.iter().position(sprung).map(|at| traps.remove(at))
+        };
+        if let Some(trap) = sprung {
+            self.freeze(node, trap.how_long);
+        }
+    }
+
+    /// A node is cut off from now on: when what it was given before ends, and when it is back.
+    pub(crate) fn remember_edges(&self, node: usize, how_long: Duration) {
+        let now = Instant::now();
+        let mut edges = self.edges.lock();
+        edges.retain(|edge| *edge > now);
+        edges.extend([now + RIGHT_TO_SEND, self.leases.lock()[node] + LEASE, now + how_long]);
+    }
+
+    /// One of the moments that are to come.
+    pub(crate) fn edge(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let edges: Vec<Instant> = self.edges.lock().iter().copied().filter(|edge| *edge > now).collect();
+        (!edges.is_empty()).then(|| edges[self.pick(|rng| rng.random_range(0..edges.len()))])
+    }
+
+    /// A lease begins to count.
+    pub(crate) fn leased(&self, caller: Caller) {
+        if let Some(node) = caller {
+            self.leases.lock()[node] = Instant::now();
+        }
     }
 
     fn outage(&self, caller: Caller, port: Port) -> Option<Outage> {
@@ -280,6 +359,9 @@ impl Chaos {
             return Err(sick());
         }
         let answer = call.await;
+        if let (Some(node), Port::Poll) = (caller, port) {
+            self.spring_trap(node);
+        }
         self.delay().await;
         if self.outage(caller, port).is_some_and(|outage| outage.sickness == Sickness::IsMute) {
             self.reached(caller, port).await;

@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ports::control::RIGHT_TO_SEND;
-use ports::discovery::LEASE;
 use rand::RngExt;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-use crate::chaos::{Port, Sickness};
+use crate::chaos::{Port, Sickness, Trap};
 use crate::play::World;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +20,8 @@ pub(crate) enum Fault {
     NoEtcd,
     /// A node's process is stopped for a while.
     Frozen,
+    /// The same, while it waits for what it read of the control log.
+    FrozenInPoll,
     /// A node's calls of cache or broker go astray for a moment.
     NoWaist,
     /// A node's connection to the broker is lost and comes back.
@@ -35,12 +36,15 @@ pub(crate) enum Fault {
 
 /// One fault after the other, until the storm is over; several may overlap.
 pub(crate) async fn run(world: Arc<World>, faults: &'static [Fault]) {
+    let any = || faults[world.chaos.pick(|rng| rng.random_range(0..faults.len()))];
+    // Many runs have one kind of fault and nothing else.
+    let only = Some(any()).filter(|_| world.chaos.chance(60));
     while !world.chaos.is_calm() {
         sleep(world.chaos.millis(50..2_500)).await;
         if world.chaos.is_calm() {
             return;
         }
-        let fault = faults[world.chaos.pick(|rng| rng.random_range(0..faults.len()))];
+        let fault = only.unwrap_or_else(any);
         let node = world.chaos.pick(|rng| rng.random_range(0..world.fleet.nodes.len()));
         world.chaos.note(("fault", fault as u8, node));
         strike(&world, fault, node);
@@ -49,10 +53,18 @@ pub(crate) async fn run(world: Arc<World>, faults: &'static [Fault]) {
 
 fn strike(world: &Arc<World>, fault: Fault, node: usize) {
     match fault {
-        Fault::NoControl => cut_off(world, node, &[Port::Control]),
+        Fault::NoControl => cut_off(world, node, &[Port::Control, Port::Poll]),
         Fault::NoDiscovery => cut_off(world, node, &[Port::Discovery]),
-        Fault::NoEtcd => cut_off(world, node, &[Port::Control, Port::Discovery]),
-        Fault::Frozen => freeze(world, node),
+        Fault::NoEtcd => cut_off(world, node, &[Port::Control, Port::Poll, Port::Discovery]),
+        Fault::Frozen => world.chaos.freeze(node, how_long(world)),
+        Fault::FrozenInPoll => {
+            // With a lease that has ended when it wakes, and what was read still counts; or the other way round.
+            let (lease_age, how_long) = match world.chaos.chance(50) {
+                true => (world.chaos.millis(2_100..2_900), RIGHT_TO_SEND - world.chaos.millis(20..600)),
+                false => (Duration::ZERO, RIGHT_TO_SEND + world.chaos.millis(0..1_900)),
+            };
+            world.chaos.set_trap(Trap { node, lease_age, how_long });
+        }
         Fault::NoWaist => {
             let port = if world.chaos.chance(50) { Port::Broker } else { Port::Cache };
             world.chaos.cut_off(node, port, sickness(world), world.chaos.millis(5..2_500));
@@ -91,27 +103,5 @@ fn how_long(world: &World) -> Duration {
 fn cut_off(world: &World, node: usize, ports: &[Port]) {
     let (sickness, how_long) = (sickness(world), how_long(world));
     ports.iter().for_each(|port| world.chaos.cut_off(node, *port, sickness, how_long));
-    remember_edges(world, how_long);
-}
-
-fn freeze(world: &World, node: usize) {
-    let freezer = world.chaos.freezer(node);
-    if freezer.is_frozen() {
-        return;
-    }
-    let how_long = how_long(world);
-    freezer.freeze();
-    remember_edges(world, how_long);
-    world.chaos.spawn(async move {
-        sleep(how_long).await;
-        freezer.thaw();
-    });
-}
-
-/// The moments at which what the node was given before the fault ends, and at which the fault ends.
-fn remember_edges(world: &World, how_long: Duration) {
-    let now = Instant::now();
-    let mut edges = world.edges.lock();
-    edges.retain(|edge| *edge > now);
-    edges.extend([RIGHT_TO_SEND, LEASE, how_long].map(|after| now + after));
+    world.chaos.remember_edges(node, how_long);
 }

@@ -67,8 +67,8 @@ pub(crate) struct World {
     pub(crate) judge: Arc<Judge>,
     people: Vec<Person>,
     friends: Mutex<BTreeSet<(usize, usize)>>,
-    /// Moments at which a right to send or a lease may end: the application likes to revoke around them.
-    pub(crate) edges: Mutex<Vec<Instant>>,
+    /// Of 100 things that a person does, how many are moves.
+    active: u32,
     storm_ends: Instant,
 }
 
@@ -94,6 +94,7 @@ impl World {
         let nodes = 2 + usize::from(seed % 4 == 3);
         let chaos = Chaos::new(seed, nodes);
         let judge = Arc::new(Judge::default());
+        let active = [5, 30, 74][chaos.pick(|rng| rng.random_range(0..3))];
         let kept = if chaos.chance(25) { 3 } else { 1_000 };
         let fleet = Fleet::start(nodes, kept, planted, &chaos, &judge).await;
         let people =
@@ -105,7 +106,7 @@ impl World {
             judge,
             people: people.collect(),
             friends: Mutex::default(),
-            edges: Mutex::default(),
+            active,
             storm_ends: Instant::now() + Duration::from_secs(play.stormy_s),
         })
     }
@@ -174,7 +175,12 @@ impl World {
     async fn live(self: Arc<World>, who: usize) {
         while !self.chaos.is_calm() {
             self.connect(who).await;
-            let stay = self.chaos.pick(|rng| rng.random_range(1..=self.play.stay));
+            // Some stay until they are thrown out.
+            let stay = if self.chaos.chance(30) {
+                u32::MAX
+            } else {
+                self.chaos.pick(|rng| rng.random_range(1..=self.play.stay))
+            };
             for _ in 0..stay {
                 sleep(self.chaos.millis(1..self.play.pause_ms)).await;
                 if self.chaos.is_calm() || self.is_lost(who) {
@@ -187,10 +193,10 @@ impl World {
 
     async fn do_something(self: &Arc<World>, who: usize) {
         match self.chaos.pick(|rng| rng.random_range(0..100)) {
-            0..65 => self.move_on(who),
-            65..75 => self.call(who),
-            75..85 if self.play.posts => self.post(who).await,
-            85..92 => self.watch(who),
+            0..9 => self.call(who),
+            9..16 => self.watch(who),
+            16..26 if self.play.posts => self.post(who).await,
+            drawn if drawn < 26 + self.active => self.move_on(who),
             _ => {}
         }
     }
@@ -323,13 +329,10 @@ impl World {
 
     /// How long a friendship lasts: some time, or until about the moment when some right ends.
     fn while_friends(&self) -> Duration {
-        let now = Instant::now();
-        let edges: Vec<Instant> = self.edges.lock().iter().copied().filter(|edge| *edge > now).collect();
-        if edges.is_empty() || self.chaos.chance(40) {
-            return self.chaos.millis(1..2_500);
-        }
-        let edge = edges[self.chaos.pick(|rng| rng.random_range(0..edges.len()))];
-        let around = edge + self.chaos.millis(0..2_000);
-        (around - Duration::from_millis(1_500)).saturating_duration_since(now)
+        let edge = self.chaos.edge().filter(|_| self.chaos.chance(60));
+        let Some(edge) = edge else { return self.chaos.millis(1..2_500) };
+        // A little before, or up to half a second after.
+        let from = edge.saturating_duration_since(Instant::now() + Duration::from_millis(100));
+        from + if self.chaos.chance(50) { self.chaos.millis(0..300) } else { self.chaos.millis(0..600) }
     }
 }

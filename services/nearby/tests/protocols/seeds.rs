@@ -18,8 +18,8 @@ pub(crate) const CONNECT: Play = Play {
 
 pub(crate) const ORDER: Play = Play {
     name: "write order",
-    stormy_s: 6,
-    healing_s: 6,
+    stormy_s: 4,
+    healing_s: 5,
     faults: &[Fault::NoWaist, Fault::BrokerLost, Fault::InboxFull, Fault::Moved, Fault::CacheRestart],
     pause_ms: 400,
     stay: 10,
@@ -30,7 +30,14 @@ pub(crate) const REVOKE: Play = Play {
     name: "revoke",
     stormy_s: 30,
     healing_s: 12,
-    faults: &[Fault::NoControl, Fault::NoDiscovery, Fault::NoEtcd, Fault::Frozen],
+    faults: &[
+        Fault::NoControl,
+        Fault::NoDiscovery,
+        Fault::NoEtcd,
+        Fault::Frozen,
+        Fault::FrozenInPoll,
+        Fault::FrozenInPoll,
+    ],
     pause_ms: 700,
     stay: 30,
     posts: false,
