@@ -39,8 +39,9 @@ pub(crate) const SEEDS: std::ops::Range<u64> = 0..2;
 pub(crate) const PAUSE_MS: u64 = 30;
 /// Nothing has been made sick.
 pub(crate) const QUIET: Duration = Duration::ZERO;
-/// After what silence a friend is gone, where that is waited for.
-pub(crate) const SILENCE: Duration = Duration::from_secs(5);
+/// After what silence a friend is gone, where that is waited for. Three quarters of it are longer than it may take beyond
+/// it: who counts anew from the middle is found.
+pub(crate) const SILENCE: Duration = Duration::from_secs(8);
 
 /// Nodes of a fleet.
 const NODES: usize = 3;
