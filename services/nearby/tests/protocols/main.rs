@@ -26,6 +26,7 @@ mod play;
 mod planted;
 mod backends;
 mod records;
+mod regressions;
 mod seeds;
 
 use std::sync::LazyLock;
