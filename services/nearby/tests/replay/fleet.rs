@@ -6,6 +6,7 @@ use std::time::Duration;
 use loadtest::report::Report;
 use servers::fleet::{Fleet, FleetOptions};
 
+use crate::people::PEOPLE;
 use crate::{TTL_S, judge};
 
 fn fleet() -> Fleet {
@@ -29,12 +30,25 @@ fn judged(fleet: &mut Fleet, seed: u64, meanwhile: impl FnOnce(&mut Fleet) + Sen
     report
 }
 
+/// Waits until everybody has come and moves: what is made to happen while they gather is not in the middle.
+fn await_everybody(fleet: &Fleet) {
+    let viewers = |metrics: String| -> usize {
+        let value = metrics.lines().find_map(|line| line.strip_prefix("nearby_viewers "));
+        value.unwrap().parse().unwrap()
+    };
+    let count = || fleet.gateways.iter().filter_map(|gateway| gateway.metrics()).map(viewers).sum::<usize>();
+    // Some are always on their way back.
+    let all = || count() >= PEOPLE * 9 / 10;
+    fleet.haproxy.process().wait_until("with everybody connected", Duration::from_secs(60), all);
+    thread::sleep(Duration::from_secs(2));
+}
+
 #[test]
 fn a_fleet_satisfies_the_judge_while_everything_changes() {
     let mut fleet = fleet();
     assert!(fleet.run(&["migrate"]).unwrap().contains("nothing to do"));
     let status = fleet.run(&["ring", "status"]).unwrap();
-    assert!(status.starts_with("epoch 3\n") && status.lines().count() == 4, "{status}");
+    assert!(status.starts_with("epoch 3\n") && status.matches("\npubsub-").count() == 3, "{status}");
     for gateway in &fleet.gateways {
         assert!(fleet.haproxy.sends_to(gateway.name()), "{}", gateway.log_tail());
     }
@@ -47,11 +61,29 @@ fn a_fleet_satisfies_the_judge_while_everything_changes() {
 fn a_pub_sub_server_joins_and_another_leaves_meanwhile() {
     let mut fleet = fleet();
     judged(&mut fleet, 4, |fleet| {
-        thread::sleep(Duration::from_secs(3));
+        await_everybody(fleet);
         assert_eq!(fleet.add_pubsub().unwrap(), "pubsub-4");
         thread::sleep(Duration::from_secs(3));
         fleet.run(&["ring", "remove", "pubsub-2"]).unwrap();
     });
     let status = fleet.run(&["ring", "status"]).unwrap();
     assert!(status.starts_with("epoch 5\n") && !status.contains("pubsub-2"), "{status}");
+}
+
+/// Readiness goes off before anything is closed: HAProxy sends nobody there, and those who were come back elsewhere.
+#[test]
+fn a_gateway_stops_and_comes_back_meanwhile() {
+    let mut fleet = fleet();
+    judged(&mut fleet, 5, |fleet| {
+        await_everybody(fleet);
+        let leaving = &fleet.gateways[0];
+        leaving.terminate();
+        let ended = leaving.await_end(Duration::from_secs(30)).expect("an end");
+        assert!(ended.success(), "{}", leaving.log_tail());
+        let (haproxy, patience) = (&fleet.haproxy, Duration::from_secs(5));
+        haproxy.process().wait_until("without who left", patience, || !haproxy.sends_to(leaving.name()));
+        leaving.restart();
+        haproxy.process().wait_until("sending to who came back", patience, || haproxy.sends_to(leaving.name()));
+    });
+    fleet.stop().unwrap();
 }

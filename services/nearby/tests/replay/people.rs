@@ -6,7 +6,8 @@ use std::path::Path;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-const PEOPLE: usize = 60;
+/// How many there are.
+pub(crate) const PEOPLE: usize = 60;
 const POINTS: usize = 60;
 
 /// Writes tracks and friendships, and returns the files' names.
