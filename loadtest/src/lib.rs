@@ -6,9 +6,13 @@
 pub mod address;
 pub mod churn;
 pub mod clock;
+pub mod connect;
+mod crowd;
 pub mod engine;
 pub mod faults;
+pub mod floor;
 pub mod friends;
+pub mod graph;
 pub mod idle;
 pub mod oracle;
 pub mod people;
@@ -17,6 +21,8 @@ pub mod process;
 pub mod replay;
 pub mod report;
 pub mod rest;
+pub mod saturate;
+pub mod scene;
 pub mod socket;
 pub mod tally;
 pub mod token;
@@ -25,3 +31,4 @@ pub mod whereabouts;
 pub mod wire;
 
 mod lines;
+mod raw;

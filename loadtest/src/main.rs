@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use loadtest::{engine, idle, replay, report};
+use loadtest::{connect, engine, floor, idle, replay, report, saturate};
 use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 
@@ -28,6 +28,12 @@ enum Command {
     Idle(idle::Options),
     /// One core's shard without sockets: what a check, a friend told and an update cost.
     Engine(engine::Options),
+    /// What an update and a push cost the server, and how much of that cannot be avoided.
+    Saturate(saturate::Options),
+    /// What connecting costs, and what a storm of reconnects does to those who stay.
+    Connect(connect::Options),
+    /// The least that a server could do for the same frames: what `saturate --floor` compares with.
+    Floor(floor::Options),
 }
 
 fn main() -> ExitCode {
@@ -42,24 +48,37 @@ fn main() -> ExitCode {
     }
 }
 
-/// One thread: the other core is the server's.
 fn run(command: Command) -> Result<bool> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, async {
-        match command {
-            Command::Engine(options) => engine::run(&options),
-            Command::Replay(options) => {
-                let json = options.server.json.clone();
-                let found = replay::run(options).await?;
-                report::publish(&found, &found, json.as_deref())?;
-                Ok(found.is_clean())
-            }
-            Command::Idle(options) => {
-                let json = options.server.json.clone();
-                let found = idle::run(options).await?;
-                report::publish(&found, &found, json.as_deref())?;
-                Ok(found.lost == 0)
-            }
+    match command {
+        Command::Engine(options) => engine::run(&options),
+        Command::Replay(options) => {
+            let json = options.server.json.clone();
+            let found = on_one_thread(replay::run(options))?;
+            report::publish(&found, &found, json.as_deref())?;
+            Ok(found.is_clean())
         }
-    })
+        Command::Idle(options) => {
+            let json = options.server.json.clone();
+            let found = on_one_thread(idle::run(options))?;
+            report::publish(&found, &found, json.as_deref())?;
+            Ok(found.lost == 0)
+        }
+        Command::Saturate(options) => {
+            let found = saturate::run(&options)?;
+            report::publish(&found, &found, options.json.as_deref())?;
+            Ok(found.is_sound())
+        }
+        Command::Connect(options) => {
+            let found = connect::run(&options)?;
+            report::publish(&found, &found, options.json.as_deref())?;
+            Ok(true)
+        }
+        Command::Floor(options) => floor::run(&options).map(|()| true),
+    }
+}
+
+/// The other core is the server's.
+fn on_one_thread<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, work)
 }

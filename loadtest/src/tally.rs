@@ -96,12 +96,6 @@ impl Times {
         Duration::from_micros(self.0.value_at_quantile(quantile))
     }
 
-    /// The share of all that took longer than this, as exactly as times are kept: to a thousandth of themselves.
-    pub fn share_above(&self, time: Duration) -> f64 {
-        let within = self.0.count_between(0, time.as_micros() as u64);
-        1.0 - within as f64 / self.0.len().max(1) as f64
-    }
-
     /// Sums up.
     pub fn spread(&self) -> Spread {
         let ms = |micros: u64| micros as f64 / 1_000.0;

@@ -129,7 +129,8 @@ impl Floor {
         (self.pushes, self.writes)
     }
 
-    fn turn(&mut self, patience: Option<Duration>) -> Result<()> {
+    /// Waits for something to do, and does it.
+    pub(crate) fn turn(&mut self, patience: Option<Duration>) -> Result<()> {
         for at in 0..self.poll.wait(patience)? {
             let ready = self.poll.ready(at);
             match ready.mark {

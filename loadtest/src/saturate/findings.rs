@@ -168,7 +168,7 @@ impl fmt::Display for Measured {
 
 impl fmt::Display for Quantiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Quantiles { count, p50, p99, p999, max } = self;
+        let Quantiles { count, p50, p99, p999, max, .. } = self;
         write!(f, "p50 {p50:.2}, p99 {p99:.2}, p99.9 {p999:.2}, max {max:.2} ms ({count})")
     }
 }

@@ -57,7 +57,7 @@ pub(crate) struct Found {
     pub(crate) ages: Times,
     /// How much later than due positions were sent.
     pub(crate) lateness: Times,
-    /// Pushes that the positions sent should have caused.
+    /// Pushes that the positions of the window should have caused.
     pub(crate) expected: u64,
     pub(crate) unanswered: u64,
     pub(crate) lost: u64,
@@ -183,15 +183,12 @@ impl<'a> Generator<'a> {
         let mut found = Found::default();
         let mut before = None;
         let mut glance = window.start;
+        let last = At(window.end.0.saturating_sub(1));
         loop {
             let now = self.clock.now();
             if before.is_none() && now >= window.begin {
                 before = Some(self.crowd.traffic);
-                found.expected = 0;
                 self.set_unanswered(0);
-            }
-            if now >= window.end {
-                break;
             }
             if now >= glance {
                 self.show(shown);
@@ -199,20 +196,25 @@ impl<'a> Generator<'a> {
             }
             let wake = match &mut schedule {
                 Some(schedule) => {
-                    while let Some((nth, due)) = schedule.take(now) {
+                    // Also what was due at the very end, however late it is.
+                    while let Some((nth, due)) = schedule.take(now.min(last)) {
                         let link = self.order[(nth % self.order.len() as u64) as usize];
                         found.lateness.record(now.since(due));
-                        if self.crowd.say(link, due, &mut self.meter).is_some() {
+                        if self.crowd.say(link, due, &mut self.meter).is_some() && due >= window.begin {
                             found.expected += u64::from(self.watchers[link as usize]);
                         }
                     }
                     schedule.due()
                 }
                 None => {
-                    found.expected += self.fill(now);
+                    let expected = self.fill(now);
+                    found.expected += if now >= window.begin && now < window.end { expected } else { 0 };
                     now.after(GLANCE)
                 }
             };
+            if now >= window.end {
+                break;
+            }
             self.crowd.turn(wake.min(window.end).min(glance), &mut self.meter)?;
         }
         found.traffic = self.crowd.traffic.since(before.unwrap_or_default());

@@ -31,6 +31,8 @@ pub struct Quantiles {
     pub count: u64,
     /// Half were shorter.
     pub p50: f64,
+    /// One in ten was longer.
+    pub p90: f64,
     /// One in a hundred was longer.
     pub p99: f64,
     /// One in a thousand was longer.
@@ -42,7 +44,7 @@ pub struct Quantiles {
 impl From<&Times> for Quantiles {
     fn from(times: &Times) -> Quantiles {
         let ms = |quantile| rounded(times.quantile(quantile).as_secs_f64() * 1e3);
-        Quantiles { count: times.count(), p50: ms(0.5), p99: ms(0.99), p999: ms(0.999), max: ms(1.0) }
+        Quantiles { count: times.count(), p50: ms(0.5), p90: ms(0.9), p99: ms(0.99), p999: ms(0.999), max: ms(1.0) }
     }
 }
 
@@ -68,8 +70,8 @@ pub struct Measured {
     pub updates_per_s: f64,
     /// `friend` and `gone` frames received in a second.
     pub pushes_per_s: f64,
-    /// Pushes received, of those that the positions sent should have caused: less than 1 where positions replaced each
-    /// other before they went out.
+    /// Pushes of the window's positions received, of those that were to be expected: less than 1 where positions replaced
+    /// each other before they went out.
     pub pushes_of_expected: f64,
     /// From the moment a position was to be sent until a viewer had it.
     pub age_ms: Quantiles,
@@ -250,7 +252,11 @@ fn summed_up(
         traffic,
         updates_per_s: per_s(updates),
         pushes_per_s: per_s(pushes),
-        pushes_of_expected: if found.expected == 0 { 1.0 } else { rounded(pushes as f64 / found.expected as f64) },
+        pushes_of_expected: if found.expected == 0 {
+            1.0
+        } else {
+            rounded(found.ages.count() as f64 / found.expected as f64)
+        },
         age_ms: (&found.ages).into(),
         lateness_ms: (&found.lateness).into(),
         unanswered: found.unanswered,
@@ -259,5 +265,94 @@ fn summed_up(
         roles: roles.map(cost).collect(),
         memory_per_connection: (!target.roles.is_empty()).then_some(memory),
         generator_percent: rounded(100.0 * own / window.as_secs_f64().max(0.001)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::atomic::AtomicBool;
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::floor::{Floor, Flush};
+    use crate::saturate::target::Keys;
+    use crate::scene::SceneOptions;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        scene: SceneOptions,
+        #[command(flatten)]
+        load: LoadOptions,
+    }
+
+    const PEOPLE: [&str; 3] = ["test", "--connections=20", "--friends=4"];
+
+    /// A floor that stands still once, when it has made so many pushes.
+    fn at_a_floor(load: &[&str], stall: Option<(u64, Duration)>) -> Measured {
+        let Line { scene, load } = Line::parse_from(PEOPLE.iter().chain(load));
+        let scene = Scene::new(&scene).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("ws://{}/v1/ws", listener.local_addr().unwrap());
+        let gateways = vec![(listener.local_addr().unwrap(), address.parse().unwrap())];
+        let target = Target::of(gateways, Keys::Plain, vec![]);
+        let (graph, stop) = (scene.graph.clone(), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut floor = Floor::new(listener, graph, 100, Flush::Push).unwrap();
+                if let Some((pushes, long)) = stall {
+                    while floor.pushes_and_writes().0 < pushes {
+                        floor.turn(Some(Duration::from_millis(10))).unwrap();
+                    }
+                    thread::sleep(long);
+                }
+                floor.serve_until(&stop).unwrap();
+            });
+            let found = measure("floor", &target, &scene, &load, 100, 8, None);
+            stop.store(true, Ordering::Relaxed);
+            found.unwrap()
+        })
+    }
+
+    const STALL: Duration = Duration::from_millis(400);
+
+    /// 500 updates/s through a window of 2 s, of which the server stands still for 0.4 s: a fifth of all positions were
+    /// to be sent meanwhile, and waited 0.2 s on average.
+    #[test]
+    fn an_open_loop_counts_the_wait_of_everything_that_a_stall_held_up() {
+        let found = at_a_floor(&["--rate=500", "--warm-up=0.2", "--window=2"], Some((1_500, STALL)));
+        let (stalled, all) = (f64::from(STALL.as_millis() as u32), &found.age_ms);
+        assert!((3_990..=4_010).contains(&all.count), "4 pushes for each update of the window: {all}");
+        // The oldest of a tenth of all: half of those that the stall held up.
+        assert!(all.p90 > stalled * 0.4, "{all}");
+        assert!(all.p99 > stalled * 0.9 && all.max < stalled * 3.0, "{all}");
+        assert_eq!((found.lost, found.pushes_of_expected), (0, 1.0));
+    }
+
+    /// What a load tester sees that sends the next when the last was answered: hardly anything.
+    #[test]
+    fn a_closed_loop_does_not_see_a_stall() {
+        let found = at_a_floor(&["--outstanding=1", "--warm-up=0", "--window=2"], Some((1_500, STALL)));
+        assert!(found.age_ms.p99 < 100.0 && found.age_ms.max > 300.0, "{}", found.age_ms);
+        assert_eq!(found.unanswered, 0);
+        assert!(found.traffic.pushes() >= 4 * (found.traffic.updates - 1), "{:?}", found.traffic);
+    }
+
+    #[test]
+    fn threads_share_the_load_and_what_they_find_is_put_together() {
+        let found = at_a_floor(&["--rate=400", "--warm-up=0.2", "--window=1", "--threads=3"], None);
+        assert!((380..=420).contains(&found.traffic.updates), "{:?}", found.traffic);
+        assert!((1_590..=1_610).contains(&found.age_ms.count), "{}", found.age_ms);
+    }
+
+    #[test]
+    fn what_nobody_is_told_of_cannot_be_waited_for() {
+        let Line { scene, load } = Line::parse_from(PEOPLE.iter().chain(&["--near-share=0", "--outstanding=1"]));
+        let target = Target::of(vec![], Keys::Plain, vec![]);
+        let scene = Scene::new(&scene).unwrap();
+        let error = measure("floor", &target, &scene, &load, 0, 8, None).unwrap_err();
+        assert!(error.to_string().contains("--rate"), "{error}");
     }
 }

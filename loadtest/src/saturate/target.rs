@@ -115,6 +115,12 @@ fn pin(cpu: usize) -> Result<()> {
 }
 
 impl Target {
+    /// What is given is all there is.
+    #[cfg(test)]
+    pub(crate) fn of(gateways: Vec<(SocketAddr, Address)>, keys: Keys, roles: Vec<Role>) -> Target {
+        Target { gateways, keys, roles, _started: None }
+    }
+
     /// A server that runs already.
     pub(crate) fn running(options: &TargetOptions) -> Result<Target> {
         let tokens = Tokens::open(options.secret_file.as_deref(), options.data_dir.as_deref())?;
