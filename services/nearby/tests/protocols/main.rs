@@ -13,7 +13,7 @@
 //! A search that finds nothing shows something only if it finds what was planted: `planted` takes away, one at a time,
 //! what each protocol rests on, and each time a violation has to turn up within 1,000 seeds.
 
-#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "the helpers of tests are tests too")]
 
 #[path = "../world/application.rs"]
 mod application;

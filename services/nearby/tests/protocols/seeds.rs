@@ -75,23 +75,26 @@ fn holds(play: Play, ordinary: u64) {
         tried += 1;
         revokes += tally.revokes;
         shown += tally.shown;
+        if tried % 1_000 == 0 {
+            println!("{}: {tried} seeds so far, {revokes} revokes, {shown} positions shown", play.name);
+        }
     }
     println!("{}: {tried} seeds, {revokes} revokes, {shown} positions shown, no violation", play.name);
 }
 
 #[test]
 fn connect_holds() {
-    holds(CONNECT, 300);
+    holds(CONNECT, 500);
 }
 
 #[test]
 fn write_order_holds() {
-    holds(ORDER, 300);
+    holds(ORDER, 500);
 }
 
 #[test]
 fn revoke_and_the_right_to_send_hold() {
-    holds(REVOKE, 300);
+    holds(REVOKE, 500);
 }
 
 #[test]
