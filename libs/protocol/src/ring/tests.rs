@@ -91,7 +91,6 @@ fn a_node_that_joins_takes_its_share_and_little_more() {
         let shares = shares(nodes, &reach);
         let held = shares.iter().filter(|share| **share <= 1.1).count() as f64 / shares.len() as f64;
         let most = shares.last().unwrap();
-        println!("{nodes} nodes: at most 1.1 in {:.2} % of {}, the worst {most:.3}", held * 100.0, shares.len());
         assert!(held >= within && *most <= worst, "{nodes} nodes: {held} of the cases, at worst {most}");
     }
 }

@@ -53,8 +53,9 @@ fn has(files: &[File], of: &str, part: &str) -> bool {
             && ["impl ", "trait ", "enum "].iter().any(|keyword| line.trim_start_matches("pub ").starts_with(keyword))
     };
     let is_part = |line: &str| {
-        let variant = line.trim_start().strip_prefix(part).is_some_and(|rest| rest.starts_with([',', '(']));
-        variant || line.contains("fn ") && holds(line, part)
+        let rest = line.trim_start().strip_prefix(part);
+        rest.is_some_and(|rest| rest.starts_with([',', '(']) || rest.starts_with(" {"))
+            || line.contains("fn ") && holds(line, part)
     };
     files
         .iter()
