@@ -13,6 +13,7 @@ use crate::etcd::EtcdServer;
 use crate::haproxy::{Behind, Haproxy};
 use crate::nearby::{Executable, NearbyServer};
 use crate::process::{Data, Process, Status};
+use crate::proxy::Proxy;
 use crate::redis::RedisServer;
 
 /// What a pub/sub server is started with beside keeping nothing. A gateway that is 64 MB behind, or 16 MB for 10 s, is
@@ -43,6 +44,8 @@ pub struct FleetOptions {
     pub secret_dir: Option<PathBuf>,
     /// More variables for gateways and API, `NEARBY_SECTION__KEY` and its value. They win.
     pub variables: Vec<(String, String)>,
+    /// Whether the last gateway reaches etcd through a proxy that can be hurt, [`Fleet::etcd_proxy`].
+    pub etcd_proxy: bool,
 }
 
 impl FleetOptions {
@@ -56,6 +59,7 @@ impl FleetOptions {
             port: None,
             secret_dir: None,
             variables: Vec::new(),
+            etcd_proxy: false,
         }
     }
 
@@ -85,6 +89,8 @@ pub struct Fleet {
     pub etcd: EtcdServer,
     /// Records.
     pub cassandra: CassandraServer,
+    /// The last gateway's way to etcd, if [`FleetOptions::etcd_proxy`] asked for one.
+    pub etcd_proxy: Option<Proxy>,
     executable: Executable,
     secret_dir: PathBuf,
     _data: Data,
@@ -130,10 +136,16 @@ impl Fleet {
         // Also the commands' configuration has to be whole.
         let commands = of_process(&executable, &data.0, "commands", "gateway,api");
         prepare(&commands, &pubsub)?;
+        let etcd_proxy = options.etcd_proxy.then(|| Proxy::to(etcd.endpoint().trim_start_matches("http://")));
+        let behind_proxy = etcd_proxy.as_ref().map(|proxy| {
+            let endpoint = format!("http://{}", proxy.address());
+            (options.gateways, ("NEARBY_DEPLOYMENT__CLUSTER__ETCD".to_owned(), endpoint))
+        });
         let (gateways, apis) = thread::scope(|scope| {
             let server = |role: &'static str, number| {
                 let name = format!("{role}-{number}");
-                let executable = of_process(&executable, &data.0, &name, role);
+                let own = behind_proxy.clone().filter(|(gateway, _)| role == "gateway" && number == *gateway);
+                let executable = of_process(&executable, &data.0, &name, role).with(own.map(|(_, variable)| variable));
                 scope.spawn(move || NearbyServer::start(&name, executable))
             };
             let gateways: Vec<_> = (1..=options.gateways).map(|number| server("gateway", number)).collect();
@@ -152,6 +164,7 @@ impl Fleet {
             standby,
             etcd,
             cassandra,
+            etcd_proxy,
             executable: commands,
             secret_dir,
             _data: data,

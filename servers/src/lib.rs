@@ -13,6 +13,7 @@ pub mod haproxy;
 mod http;
 pub mod nearby;
 mod process;
+pub mod proxy;
 pub mod redis;
 
 pub use process::{Process, Status, find, free_port};

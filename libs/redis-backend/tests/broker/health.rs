@@ -7,18 +7,18 @@ use model::{NodeId, UserId};
 use ports::conformance::fresh_user;
 use ports::{Broker, Inbox};
 use redis_backend::{RedisBroker, pubsub_status};
+use servers::proxy::{Proxy, Way};
 use servers::redis::RedisServer;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::proxy::{Mode, Proxy};
 use crate::world::{Known, World, channels, publish, until_adopted};
 
 /// A world whose only node is behind a proxy.
 async fn behind_a_proxy(server: &RedisServer) -> (World, Proxy) {
-    let proxy = Proxy::to(server.address()).await;
+    let proxy = Proxy::to(&server.address());
     let world = World::on(&[server]).await;
     let (version, ring) = world.ring().await;
-    world.set(version, &ring.replace("pubsub-0", &proxy.address).expect("a ring")).await;
+    world.set(version, &ring.replace("pubsub-0", &proxy.address()).expect("a ring")).await;
     (world, proxy)
 }
 
@@ -45,7 +45,7 @@ async fn a_connection_that_looks_well_and_delivers_nothing_is_found_out_within_t
     let (subscriber, inbox) = &mut brokers[0];
     let users: Vec<UserId> = (0..20).map(|_| fresh_user()).collect();
     subscriber.subscribe(&channels(&users)).await.expect("subscribed");
-    proxy.set(Mode::EatsMessages);
+    proxy.set(Way::NoMessages);
     // The subscriber publishes as well, and only its own probes can tell.
     publish(&world, subscriber, &users.iter().map(|user| (*user, 1)).collect::<Vec<_>>()).await;
     let begun = Instant::now();
@@ -57,7 +57,7 @@ async fn a_connection_that_looks_well_and_delivers_nothing_is_found_out_within_t
         assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
         assert!(!broker.unhealthy().is_empty());
     }
-    proxy.set(Mode::Passes);
+    proxy.set(Way::Open);
     for (broker, _) in &brokers {
         until("well again", Duration::from_secs(5), || broker.unhealthy().is_empty()).await;
     }
@@ -70,14 +70,14 @@ async fn a_node_out_of_reach_is_named_for_as_long_as_it_is() {
     let (broker, _inbox) = world.attach(64).await;
     sleep(Duration::from_millis(3_500)).await;
     assert!(broker.unhealthy().is_empty(), "{:?}", broker.unhealthy());
-    proxy.set(Mode::Cuts);
+    proxy.set(Way::Reset);
     until("cut off", Duration::from_secs(1), || !broker.unhealthy().is_empty()).await;
     for _ in 0..30 {
         let unhealthy = broker.unhealthy();
         assert!(unhealthy.len() == 1 && unhealthy[0].starts_with("pubsub-0 at 127.0.0.1:"), "{unhealthy:?}");
         sleep(Duration::from_millis(100)).await;
     }
-    proxy.set(Mode::Passes);
+    proxy.set(Way::Open);
     until("back", Duration::from_secs(3), || broker.unhealthy().is_empty()).await;
     server.freeze();
     until("frozen", Duration::from_secs(2), || !broker.unhealthy().is_empty()).await;
@@ -170,9 +170,9 @@ async fn live_channels_come_first_on_a_new_connection() {
     publish(&world, &broker, &live.iter().map(|user| (*user, 1)).collect::<Vec<_>>()).await;
     Known::default().until(&world, &mut inbox, &live, 1, Duration::from_secs(5)).await;
     while timeout(Duration::from_millis(500), inbox.recv()).await.is_ok() {}
-    proxy.set(Mode::Cuts);
+    proxy.set(Way::Reset);
     until("cut off", Duration::from_secs(2), || broker.counters().reconnects >= 1).await;
-    proxy.set(Mode::Passes);
+    proxy.set(Way::Open);
     let (mut told, mut before_the_last_live) = (0, None);
     let mut missing = channels(&live);
     while told < users.len() {

@@ -4,6 +4,5 @@ mod conformance;
 mod failover;
 mod faults;
 mod health;
-mod proxy;
 mod rings;
 mod world;

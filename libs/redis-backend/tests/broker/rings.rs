@@ -6,10 +6,10 @@ use model::UserId;
 use ports::conformance::fresh_user;
 use ports::{Arrival, Broker, Channel};
 use rand::prelude::*;
+use servers::proxy::{Proxy, Way};
 use servers::redis::RedisServer;
 use tokio::time::timeout;
 
-use crate::proxy::{Mode, Proxy};
 use crate::world::{Known, World, channels, publish, ring_node, until_adopted, until_epoch};
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -122,18 +122,18 @@ async fn who_publishes_by_an_earlier_ring_is_told() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_owner_out_of_reach_took_is_published_again_by_who_watches_nobody() {
     let servers = [RedisServer::start(), RedisServer::start()];
-    let proxy = Proxy::to(servers[0].address()).await;
+    let proxy = Proxy::to(&servers[0].address());
     let near = World::on(&[&servers[0]]).await;
     let far = World { prefix: near.prefix.clone(), cache: near.cache.clone(), ..World::on(&[&servers[0]]).await };
     let (version, ring) = far.ring().await;
     let mut through = ring.clone();
-    through.nodes[0].address = proxy.address.clone();
+    through.nodes[0].address = proxy.address();
     far.set(version, &through).await;
     let (publisher, mut told) = near.attach(64).await;
     let (subscriber, mut inbox) = far.attach(64).await;
     let users: Vec<UserId> = (0..50).map(|_| fresh_user()).collect();
     subscriber.subscribe(&channels(&users)).await.expect("subscribed");
-    proxy.set(Mode::Cuts);
+    proxy.set(Way::Reset);
     let (version, here) = far.ring().await;
     far.set(version, &here.replace("pubsub-0", &servers[1].address()).expect("a ring")).await;
     until_adopted(&subscriber, 2).await;
