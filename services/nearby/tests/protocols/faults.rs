@@ -80,8 +80,11 @@ fn strike(world: &Arc<World>, fault: Fault, node: usize) {
         }
         Fault::InboxFull => world.fleet.brokers[node].lose_next(world.chaos.pick(|rng| rng.random_range(1..4))),
         Fault::Moved => world.fleet.bus.change_routing(),
-        // Who does not move any more after it, cannot be found by who connects later: so not near the end.
-        Fault::CacheRestart if world.progress() < 50 => world.fleet.cache.lose_data(),
+        // Who does not move any more after it cannot be found by who connects later: so everybody does, sooner or later.
+        Fault::CacheRestart if world.progress() < 50 => {
+            world.fleet.cache.lose_data();
+            world.everybody_moves();
+        }
         Fault::CacheRestart => {}
     }
 }

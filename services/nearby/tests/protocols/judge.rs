@@ -33,6 +33,9 @@ pub(crate) struct Judge(Mutex<Seen>);
 struct Seen {
     /// Pairs of whom neither may be shown the other: their end was acknowledged, and nobody asked to befriend them since.
     forbidden: BTreeSet<(UserId, UserId)>,
+    /// Positions that were posted from before a connection. When nobody shares by then, because the connection was cut
+    /// meanwhile, such a one begins a sequence of its own: it may be older than what was shown.
+    posted: BTreeSet<(UserId, u64)>,
     violation: Option<String>,
     revokes: u64,
     shown: u64,
@@ -77,6 +80,11 @@ impl Judge {
         seen.revokes += 1;
     }
 
+    /// A position from before a connection is posted.
+    pub(crate) fn posting(&self, user: UserId, number: u64) {
+        self.0.lock().posted.insert((user, number));
+    }
+
     /// How long the control log waited for the nodes.
     pub(crate) fn settled_after(&self, took: Duration) {
         if took > LONGEST_REVOKE {
@@ -109,7 +117,8 @@ impl Judge {
         let violation = if seen.forbidden.contains(&pair(line.user, id)) {
             Some("after the end of their friendship".to_owned())
         } else {
-            before.filter(|before| *before > number).map(|before| format!("after {before}"))
+            let goes_back = |before: &u64| *before > number && !seen.posted.contains(&(id, number));
+            before.filter(goes_back).map(|before| format!("after {before}"))
         };
         if let Some(violation) = violation {
             let violation = format!("{:?} was shown position {number} of {id:?} {violation}", line.user);

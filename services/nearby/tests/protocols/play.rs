@@ -83,6 +83,8 @@ struct Connections {
     main: Option<Arc<Line>>,
     /// Another device, which watches.
     watching: Option<Arc<Line>>,
+    /// The next main connection is being made: a phone sends nothing on the one before.
+    is_connecting: bool,
     /// How many positions there were.
     numbered: u64,
     /// A position from before the main connection's first.
@@ -219,6 +221,20 @@ impl World {
         }
     }
 
+    /// Each at a moment of their own, or when they are connected.
+    pub(crate) fn everybody_moves(self: &Arc<World>) {
+        for who in 0..PEOPLE {
+            let (world, at) = (self.clone(), self.chaos.millis(1..1_500));
+            self.chaos.spawn(async move {
+                sleep(at).await;
+                while world.is_lost(who) {
+                    sleep(Duration::from_millis(50)).await;
+                }
+                world.move_on(who);
+            });
+        }
+    }
+
     /// A node that runs at the moment.
     async fn awake(&self) -> usize {
         loop {
@@ -237,7 +253,11 @@ impl World {
 
     /// Connects the device that shares, wherever it goes now; the connection before may be left as it is for a while.
     async fn connect(self: &Arc<World>, who: usize) {
-        let before = self.people[who].connections.lock().main.clone();
+        let before = {
+            let mut connections = self.people[who].connections.lock();
+            connections.is_connecting = true;
+            connections.main.clone()
+        };
         let leaves_first = self.chaos.chance(70);
         if let Some(before) = before.as_ref().filter(|_| leaves_first) {
             before.close();
@@ -250,6 +270,7 @@ impl World {
             self.chaos.spawn(self.serve(&line).run(Some(first)));
             if line.live().await {
                 let mut connections = self.people[who].connections.lock();
+                connections.is_connecting = false;
                 connections.main = Some(line);
                 connections.left_over = Some(left_over);
                 break;
@@ -263,7 +284,7 @@ impl World {
 
     fn is_lost(&self, who: usize) -> bool {
         let connections = self.people[who].connections.lock();
-        connections.main.as_ref().is_none_or(|line| !line.is_live() || line.is_displaced())
+        connections.is_connecting || connections.main.as_ref().is_none_or(|line| !line.is_live() || line.is_displaced())
     }
 
     async fn reconnect_if_lost(self: &Arc<World>, who: usize) {
@@ -294,7 +315,8 @@ impl World {
     /// A position that waited on the phone since before it connected comes without a connection. The phone waits for the
     /// answer: what it posts after it has connected anew would be in the new connection's sequence.
     async fn post(&self, who: usize) {
-        let Some((_, report)) = self.people[who].connections.lock().left_over.take() else { return };
+        let Some((number, report)) = self.people[who].connections.lock().left_over.take() else { return };
+        self.judge.posting(self.people[who].user, number);
         let node = self.chaos.pick(|rng| rng.random_range(0..self.fleet.nodes.len()));
         let (freezer, node) = (self.chaos.freezer(node), &self.fleet.nodes[node]);
         let began = node.clock().monotonic();
