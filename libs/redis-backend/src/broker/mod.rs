@@ -197,11 +197,7 @@ impl Broker for RedisBroker {
             .collect();
         let mut indexes = Vec::new();
         for (node, reply, share) in started {
-            let reply = match reply {
-                Some(reply) => reply.await.ok(),
-                None => None,
-            };
-            if !self.shared.is_current(node, &view, reply.as_ref()) {
+            if !self.shared.is_current(node, &view, reply.await.as_ref()) {
                 indexes.extend(share);
             }
         }
@@ -255,15 +251,20 @@ impl Shared {
     }
 
     /// Sends some messages, and asks for the epoch last: whatever changed it before then is seen.
-    fn send(&self, node: &PubSubNode, mut bytes: BytesMut, messages: usize) -> Option<oneshot::Receiver<Reply>> {
-        if self.plants(Break::AskBeforePublishing) {
-            let mut ask = BytesMut::new();
-            wire::command(&mut ask, &[b"GET", &self.names.epoch()]);
-            let asked = node.publisher.start(ask, 1, None);
-            return node.publisher.start(bytes, messages, None).and(asked);
+    fn send(&self, node: &PubSubNode, mut bytes: BytesMut, messages: usize) -> impl Future<Output = Option<Reply>> {
+        let mut ask = BytesMut::new();
+        wire::command(&mut ask, &[b"GET", &self.names.epoch()]);
+        let asked_before = self.plants(Break::AskBeforePublishing).then(|| node.publisher.start(ask.split(), 1, None));
+        bytes.unsplit(ask);
+        let answers = messages + usize::from(asked_before.is_none());
+        let sent = node.publisher.start(bytes, answers, None);
+        async move {
+            let sent = sent?.await.ok()?;
+            match asked_before {
+                Some(asked) => asked?.await.ok(),
+                None => Some(sent),
+            }
         }
-        wire::command(&mut bytes, &[b"GET", &self.names.epoch()]);
-        node.publisher.start(bytes, messages + 1, None)
     }
 
     /// Sorts a batch by owner.

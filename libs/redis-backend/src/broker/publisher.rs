@@ -119,6 +119,7 @@ impl Publisher {
     ) {
         for number in 1.. {
             let lost = tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 lost = self.live(address, number, &mut calls, &with) => lost,
             };
@@ -128,6 +129,7 @@ impl Publisher {
             // Nobody may wait for what is not on its way.
             while calls.0.try_recv().is_ok() {}
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 () = sleep(RETRY) => {}
             }

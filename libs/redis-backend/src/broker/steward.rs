@@ -64,6 +64,7 @@ pub(super) async fn keep_probing(shared: Arc<Shared>) {
     let mut under_way = JoinSet::new();
     for number in 1u64.. {
         tokio::select! {
+            biased;
             () = shared.stop.cancelled() => return,
             _ = tick.tick() => {}
         }

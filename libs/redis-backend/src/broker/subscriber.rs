@@ -148,6 +148,7 @@ impl Subscriber {
     pub(crate) async fn run(&self, address: &str, mut orders: Orders, with: Surroundings, stop: CancellationToken) {
         loop {
             let lost = tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 lost = self.live(address, &mut orders, &with) => lost,
             };
@@ -163,6 +164,7 @@ impl Subscriber {
                 tracing::warn!(node = address, reason = lost.0, "the subscriber connection is lost");
             }
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 () = sleep(RETRY) => {}
             }
