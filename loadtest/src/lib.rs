@@ -17,6 +17,7 @@ pub mod idle;
 pub mod oracle;
 pub mod people;
 pub mod person;
+pub mod plan;
 pub mod process;
 pub mod replay;
 pub mod report;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use loadtest::{connect, engine, floor, idle, replay, report, saturate};
+use loadtest::{connect, engine, floor, idle, plan, replay, report, saturate};
 use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 
@@ -28,6 +28,8 @@ enum Command {
     Idle(idle::Options),
     /// One core's shard without sockets: what a check, a friend told and an update cost.
     Engine(engine::Options),
+    /// From what was measured to the nodes that a target needs.
+    Plan(plan::Options),
     /// What an update and a push cost the server, and how much of that cannot be avoided.
     Saturate(saturate::Options),
     /// What connecting costs, and what a storm of reconnects does to those who stay.
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<bool> {
     match command {
         Command::Engine(options) => engine::run(&options),
+        Command::Plan(options) => plan::run(&options),
         Command::Replay(options) => {
             let json = options.server.json.clone();
             let found = on_one_thread(replay::run(options))?;

@@ -58,12 +58,16 @@ impl Row {
 pub struct Costs {
     /// People in the shard.
     pub viewers: u32,
-    /// Of an update that nobody watches: taking it in, the lookup, a share of the search for the silent.
-    pub ns_per_update: f64,
+    /// Of taking an update in: its own viewer moves. With it goes a share of the search for the silent.
+    pub ns_per_taken: f64,
+    /// Of hearing of an update that nobody watches: the lookup, the position kept.
+    pub ns_per_heard: f64,
     /// Of comparing one friend's distance with the radius.
     pub ns_per_check: f64,
-    /// Of one friend told: mark, bell, drain, frame, JSON.
+    /// Of one friend told, of as few as were asked for: mark, bell, drain, frame, JSON.
     pub ns_per_told: f64,
+    /// The same when all friends are told: they touch so much memory that less of it is still in a cache.
+    pub ns_per_told_of_all: f64,
     /// Resident memory for each viewer.
     pub bytes_per_viewer: f64,
     /// Of JSON.
@@ -71,30 +75,30 @@ pub struct Costs {
 }
 
 impl Costs {
-    /// From the row that was asked for, the one with all friends near, and the one with only the near friends there.
-    /// `None` if they are not that.
-    pub fn of(asked: &Row, all_near: &Row, only_near: &Row) -> Option<Costs> {
-        let told = all_near.told_per_update - asked.told_per_update;
-        let checks = asked.checks_per_update - only_near.checks_per_update;
-        if told <= 0.0 || checks <= 0.0 {
+    /// From the row that was asked for, the ones with all friends near and with none, and one with few friends and none
+    /// near, as [`super::rows_of`] gives them. `None` if they are not that.
+    pub fn of([asked, all_near, none_near, few]: [&Row; 4]) -> Option<Costs> {
+        let checks = none_near.checks_per_update - few.checks_per_update;
+        if asked.told_per_update <= 0.0 || none_near.told_per_update > 0.0 || checks <= 0.0 {
             return None;
         }
-        let ns_per_told = (all_near.ns.fan_out() - asked.ns.fan_out()) / told;
-        let ns_per_check = (asked.ns.heard - only_near.ns.heard) / checks;
-        let rest = asked.checks_per_update * ns_per_check + asked.told_per_update * ns_per_told;
+        let ns_per_check = (none_near.ns.heard - few.ns.heard) / checks;
+        let told = |row: &Row| (row.ns.fan_out() - none_near.ns.fan_out()) / row.told_per_update;
         Some(Costs {
             viewers: asked.viewers,
-            ns_per_update: asked.ns.total() - rest,
+            ns_per_taken: asked.ns.moved + asked.ns.expire,
+            ns_per_heard: none_near.ns.fan_out() - none_near.checks_per_update * ns_per_check,
             ns_per_check,
-            ns_per_told,
+            ns_per_told: told(asked),
+            ns_per_told_of_all: told(all_near),
             bytes_per_viewer: asked.bytes_per_viewer,
             bytes_per_frame: asked.bytes_per_frame,
         })
     }
 
-    /// CPU time of an update with so many friends checked and told.
+    /// CPU time of an update that is taken in and heard on this core, with so many friends checked and told.
     pub fn ns(&self, checked: f64, told: f64) -> f64 {
-        self.ns_per_update + checked * self.ns_per_check + told * self.ns_per_told
+        self.ns_per_taken + self.ns_per_heard + checked * self.ns_per_check + told * self.ns_per_told
     }
 }
 
@@ -110,14 +114,8 @@ pub struct Findings {
 impl Findings {
     /// Draws the conclusions.
     pub fn of(rows: Vec<Row>) -> Findings {
-        let costs = rows.windows(3).filter_map(|rows| match rows {
-            [asked, all_near, only_near]
-                if asked.viewers.abs_diff(only_near.viewers) < 100
-                    && all_near.near == all_near.friends
-                    && only_near.friends == asked.near =>
-            {
-                Costs::of(asked, all_near, only_near)
-            }
+        let costs = rows.chunks_exact(4).filter_map(|rows| match rows {
+            [asked, all_near, none_near, few] => Costs::of([asked, all_near, none_near, few]),
             _ => None,
         });
         let costs = costs.collect();
@@ -157,16 +155,22 @@ impl fmt::Display for Findings {
             )?;
         }
         if !self.costs.is_empty() {
-            writeln!(f, "\n  viewers |  ns/update  ns/check  ns/told  B/frame")?;
+            writeln!(f, "\n  viewers |   ns/taken   ns/heard  ns/check  ns/told   of all  B/frame")?;
         }
         for costs in &self.costs {
             writeln!(
                 f,
-                "{:>9} | {:>10.0} {:>9.1} {:>8.0} {:>8.0}",
-                costs.viewers, costs.ns_per_update, costs.ns_per_check, costs.ns_per_told, costs.bytes_per_frame,
+                "{:>9} | {:>10.0} {:>10.0} {:>9.1} {:>8.0} {:>8.0} {:>8.0}",
+                costs.viewers,
+                costs.ns_per_taken,
+                costs.ns_per_heard,
+                costs.ns_per_check,
+                costs.ns_per_told,
+                costs.ns_per_told_of_all,
+                costs.bytes_per_frame,
             )?;
         }
-        for row in self.rows.iter().filter(|row| row.near < row.friends) {
+        for row in self.rows.iter().filter(|row| (1..row.friends).contains(&row.near)) {
             let share = row.updates_per_s_per_core / WANTED_PER_S;
             writeln!(f, "{} viewers: {share:.2} of {WANTED_PER_S} updates/s on one core", row.viewers)?;
         }
