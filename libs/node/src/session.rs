@@ -326,8 +326,10 @@ impl Session {
         }
     }
 
-    /// The connection is closed: gives up the sharing entry, if it is still this connection's.
+    /// The connection is closed, and its socket gone: gives up the sharing entry, if it is still this connection's.
     pub async fn close(self) {
+        // A revoke that waits for this connection need not wait for the registry.
+        self.signal.ended();
         if self.generation.is_some() {
             let key = SessionKey { node: self.shared.id, session: self.id };
             if let Err(error) = self.shared.backends.sessions.release(self.user, key).await {
