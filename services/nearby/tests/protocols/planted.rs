@@ -5,7 +5,7 @@ use node::Break;
 use crate::backends::Mistake;
 use crate::fleet::Planted;
 use crate::play::Play;
-use crate::seeds::{CONNECT, ORDER, REVOKE};
+use crate::seeds::{BEGINNING, CONNECT, ORDER, REVOKE};
 
 const ENOUGH: u64 = 1_000;
 
@@ -44,7 +44,7 @@ breaks! {
     friends_read_before_registering: Break::ReadBeforeRegistering, in CONNECT;
     entries_ignored_while_connecting: Break::IgnoreEntries, in CONNECT;
     published_before_the_cache: Break::PublishBeforeCache, in ORDER;
-    cache_read_before_subscribed: Break::ReadBeforeSubscribed, in ORDER;
+    cache_read_before_subscribed: Break::ReadBeforeSubscribed, in BEGINNING;
     no_read_after_a_gap: Break::NoReadAfterGap, in ORDER;
     ordered_by_wall_clock: Break::OrderByWallClock, in ORDER;
     anybodys_entry_released: Mistake::ReleaseAnybodys, in ORDER;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
 use model::{Motion, UserId};
-use protocol::client::Report;
+use protocol::client::{Init, Report};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::chaos::{Chaos, Port, Sickness};
 use crate::connection::{Line, Served};
@@ -130,4 +130,23 @@ async fn who_missed_entries_of_the_control_log_shows_nobody() {
     }
     assert_eq!(scene.judge.violation(), None);
     assert_eq!(alice.view().get(&BOB), Some(&1), "a client that is about to connect again");
+}
+
+/// The registry did not answer, and until it did the revoke waited for a connection whose socket was gone.
+#[tokio::test(start_paused = true)]
+async fn a_revoke_does_not_wait_for_the_registry_of_sharing_connections() {
+    let scene = Arc::new(Scene::new(1_000).await);
+    assert!(scene.ask(Method::PUT, ALICE, BOB).await.is_success());
+    let mut session = scene.fleet.nodes[0].open(ALICE);
+    // Its first page never reaches the kernel.
+    session.init(&Init { report: Some(scene.report(1)), radius: None, limit: None }).await.unwrap();
+    scene.chaos.cut_off(0, Port::Sessions, Sickness::Hangs, Duration::from_secs(60));
+    let mut revoke = JoinSet::new();
+    let (application, began) = (scene.clone(), Instant::now());
+    revoke.spawn(async move { application.ask(Method::DELETE, ALICE, BOB).await });
+    session.signal().clone().is_cut().await;
+    scene.chaos.spawn(session.close());
+    assert_eq!(revoke.join_next().await.unwrap().unwrap(), StatusCode::NO_CONTENT);
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(scene.fleet.nodes[0].may_send());
 }

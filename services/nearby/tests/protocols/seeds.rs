@@ -26,6 +26,10 @@ pub(crate) const ORDER: Play = Play {
     posts: true,
 };
 
+/// Write order in the first second, when every node subscribes to everybody for the first time.
+pub(crate) const BEGINNING: Play =
+    Play { name: "beginning", stormy_s: 1, healing_s: 4, faults: &[Fault::NoWaist], posts: false, ..ORDER };
+
 pub(crate) const REVOKE: Play = Play {
     name: "revoke",
     stormy_s: 30,
@@ -90,6 +94,11 @@ fn connect_holds() {
 #[test]
 fn write_order_holds() {
     holds(ORDER, 500);
+}
+
+#[test]
+fn a_beginning_holds() {
+    holds(BEGINNING, 500);
 }
 
 #[test]
