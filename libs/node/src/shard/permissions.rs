@@ -144,9 +144,21 @@ impl Shard {
         let viewers: Vec<u32> = self.viewers.iter().map(|(viewer, _)| viewer).collect();
         for viewer in viewers {
             self.report_in_flight(viewer, in_flight);
-            self.unlink_all(viewer, interests);
+            self.hide_all(viewer, interests);
             if let Some(viewer) = self.viewers.get_mut(viewer) {
                 viewer.overrides = None;
+            }
+        }
+    }
+
+    /// Takes a viewer's edges away, and tells it so: its client must not go on showing somebody.
+    fn hide_all(&mut self, viewer: u32, interests: &mut Interests) {
+        for edge in 0..self.viewers.get(viewer).map_or(0, |viewer| viewer.edges.len()) {
+            let source = self.viewers.get(viewer).and_then(|viewer| viewer.edges.get(edge)).map(|slot| slot.source);
+            let friend = source.and_then(|source| self.friend(source));
+            let told = self.unlink(viewer, edge as u16, interests);
+            if let Some(friend) = friend.filter(|_| told) {
+                self.notice(viewer, Notice { friend, gone: true, removed: false, added: false });
             }
         }
     }
