@@ -2,8 +2,8 @@
 //!
 //! An append is one transaction: *if `control-end` is unchanged since I read it, put the entry and the new end*. So the
 //! entries have one order, a read from an index on costs what it returns, and nothing depends on the history of etcd,
-//! which may be compacted at any time. Whoever loses the race has been told the new end by the answer, and tries again;
-//! callers in one process take turns. That makes some hundred appends a second, with 100 M users some ten are expected.
+//! which may be compacted at any time. Whoever loses the race has been told the new end by the answer, and tries again.
+//! Callers of one process go together: who has the turn appends for all who wait.
 //!
 //! An index is the wall clock of the appender in ms, and at least the one before + 1. The order comes from the
 //! transaction, not from the clock; the clock keeps indexes ascending also when etcd has lost its data or a backup was
@@ -20,7 +20,9 @@ use model::{NodeId, PolicyVersion};
 use parking_lot::Mutex;
 use ports::control::LogRead;
 use ports::{Clock, ControlEntry, ControlLog, ControlRecord, PortError};
-use tokio::sync::{Semaphore, watch};
+use settled::Lookout;
+use tokio::sync::oneshot::error::TryRecvError;
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::client::{Failure, NOT_FOUND, Repeat};
@@ -31,6 +33,8 @@ use crate::{Etcd, in_time, keys, refused, unavailable, watch as watching};
 
 /// Entries kept, about 200 B each. A node polls every few seconds, and starts anew when it could not for a lease.
 const KEPT: usize = 20_000;
+/// Entries appended in one transaction; etcd takes 128 operations in one.
+const TOGETHER: usize = 100;
 /// How many appends of one process come between two looks at how many entries there are. With all processes, this many
 /// each are kept in addition.
 const TRIM_EVERY: u64 = 64;
@@ -44,14 +48,20 @@ pub struct EtcdControlLog {
     kept: usize,
     /// One append at a time: those of one process need not race each other.
     turn: Semaphore,
+    /// Entries that wait for the turn.
+    waiting: Mutex<Vec<Pending>>,
     /// Where the log ended when this process last looked; an append that begins from an old one only takes longer.
     tip: Mutex<Tip>,
     appended: AtomicU64,
     /// The highest index that this process has heard of.
     heard: Arc<watch::Sender<u64>>,
+    lookout: Arc<Lookout>,
     /// Ends with the log.
-    _watcher: JoinSet<()>,
+    _tasks: JoinSet<()>,
 }
+
+/// An entry, and whom to tell its index.
+type Pending = (ControlEntry, oneshot::Sender<PolicyVersion>);
 
 /// The end of the log.
 #[derive(Clone, Copy, Default)]
@@ -70,43 +80,73 @@ impl EtcdControlLog {
     /// One that keeps only so many entries, for tests of what comes after.
     pub fn keeping(kept: usize, etcd: Etcd, clock: Clock) -> EtcdControlLog {
         let heard = Arc::new(watch::Sender::new(0));
-        let mut watcher = JoinSet::new();
-        watcher.spawn({
+        let mut tasks = JoinSet::new();
+        tasks.spawn({
             let (etcd, heard) = (etcd.clone(), heard.clone());
             async move {
                 let end = etcd.keys.control_end();
                 watching::follow(&etcd, &end, |value| raise(&heard, u64::from_str_radix(value, 16).unwrap_or(0))).await;
             }
         });
+        let lookout = Arc::new(Lookout::new(etcd.clone()));
+        let looking = lookout.clone();
+        tasks.spawn(async move { looking.run().await });
         EtcdControlLog {
             etcd,
             clock,
             kept,
             turn: Semaphore::new(1),
+            waiting: Mutex::default(),
             tip: Mutex::default(),
             appended: AtomicU64::new(0),
             heard,
-            _watcher: watcher,
+            lookout,
+            _tasks: tasks,
         }
     }
 
     async fn try_append(&self, entry: ControlEntry) -> Result<PolicyVersion, PortError> {
+        let (told, mut index) = oneshot::channel();
+        self.waiting.lock().push((entry, told));
         let _turn = self.turn.acquire().await.map_err(|_| unavailable("the log is closed"))?;
+        loop {
+            match index.try_recv() {
+                Ok(index) => return Ok(index),
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Closed) => return Err(unavailable("an append for several was broken off")),
+            }
+            let mut batch = std::mem::take(&mut *self.waiting.lock());
+            let later = batch.split_off(batch.len().min(TOGETHER));
+            self.waiting.lock().splice(..0, later);
+            self.append_all(batch).await?;
+        }
+    }
+
+    /// Appends these in one transaction, and tells their callers. Those of a caller who has given up are appended, too:
+    /// whoever asks for a change may be gone, and the change has been made.
+    async fn append_all(&self, batch: Vec<Pending>) -> Result<(), PortError> {
         let end_key = self.etcd.keys.control_end();
         loop {
             let tip = *self.tip.lock();
-            let index = PolicyVersion((tip.end + 1).max(self.clock.wall().0));
-            let txn = Txn::default()
-                .when_unchanged_since(&end_key, tip.revision)
-                .then(put(&end_key, &hex(index.0)))
-                .then(put(&self.etcd.keys.entry(index), &entry::encode(entry, PolicyVersion(tip.end))?))
-                .otherwise(get(&end_key));
+            let first = (tip.end + 1).max(self.clock.wall().0);
+            let mut txn = Txn::default().when_unchanged_since(&end_key, tip.revision).otherwise(get(&end_key));
+            let mut end = tip.end;
+            for ((entry, _), index) in batch.iter().zip(first..) {
+                let stored = entry::encode(*entry, PolicyVersion(end))?;
+                txn = txn.then(put(&self.etcd.keys.entry(PolicyVersion(index)), &stored));
+                end = index;
+            }
+            let txn = txn.then(put(&end_key, &hex(end)));
             // Repeated after all, it stands in the log twice, which changes nothing.
             let mut committed = txn.commit(&self.etcd.client, Repeat::Always).await?;
             if committed.succeeded {
-                *self.tip.lock() = Tip { revision: committed.revision(), end: index.0 };
-                raise(&self.heard, index.0);
-                return Ok(index);
+                *self.tip.lock() = Tip { revision: committed.revision(), end };
+                raise(&self.heard, end);
+                for ((_, told), index) in batch.into_iter().zip(first..) {
+                    // The caller may have given up.
+                    let _ = told.send(PolicyVersion(index));
+                }
+                return Ok(());
             }
             *self.tip.lock() = tip_in(&committed.found(0))?;
         }
@@ -200,7 +240,7 @@ impl ControlLog for EtcdControlLog {
     }
 
     async fn settled(&self, index: PolicyVersion) -> Result<(), PortError> {
-        settled::wait(&self.etcd, index).await;
+        self.lookout.wait(index).await;
         Ok(())
     }
 

@@ -59,6 +59,8 @@ side_by_side!(Discoveries(Cluster::in_shared()), discovery:
 );
 
 side_by_side!(Logs(Cluster::in_shared()), control:
+    the_end_is_the_index_of_the_last_entry,
+    an_index_that_the_log_never_gave_is_told_from_the_end,
     what_was_appended_is_there_for_every_later_read,
     indexes_ascend_and_a_read_continues_where_the_last_ended,
     every_node_reads_the_entries_in_one_order,

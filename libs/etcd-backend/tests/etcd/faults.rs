@@ -22,9 +22,7 @@ fn entry() -> ControlEntry {
 }
 
 async fn end(log: &EtcdControlLog) -> PolicyVersion {
-    match log.read_after(PolicyVersion(u64::MAX)).await.unwrap() {
-        LogRead::Entries { end, .. } | LogRead::Compacted { end } => end,
-    }
+    log.end().await.unwrap()
 }
 
 /// Every call of both ports fails, as something that may succeed later, within its deadline.
@@ -234,6 +232,28 @@ async fn the_log_is_bounded_and_says_so_to_who_is_behind() {
         let LogRead::Entries { records, end } = log.read_after(*index).await.unwrap() else { panic!("compacted") };
         assert_eq!((records.len(), end), (after, last));
     }
+}
+
+/// More at once than fit into one transaction, from two processes.
+#[tokio::test]
+async fn callers_at_once_are_each_told_their_own_entry() {
+    let cluster = Cluster::in_shared();
+    let logs = [Arc::new(cluster.log()), Arc::new(cluster.log())];
+    let mut callers = JoinSet::new();
+    for caller in 0..600 {
+        let log = logs[caller % 2].clone();
+        callers.spawn(async move {
+            let entry = entry();
+            (log.append(entry).await.unwrap(), entry)
+        });
+    }
+    let mut told = callers.join_all().await;
+    told.sort_unstable_by_key(|(index, _)| *index);
+    let LogRead::Entries { records, .. } = logs[0].read_after(PolicyVersion(0)).await.unwrap() else {
+        panic!("compacted")
+    };
+    let read: Vec<_> = records.into_iter().map(|record| (record.index, record.entry)).collect();
+    assert_eq!(read, told);
 }
 
 #[tokio::test]

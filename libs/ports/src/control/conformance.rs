@@ -19,9 +19,9 @@ use crate::conformance::{Harness, fresh_node, fresh_user, soon};
 macro_rules! control_conformance {
     ($attribute:tt $harness:expr) => {
         $crate::conformance_tests! { $attribute $harness, control:
-            what_was_appended_is_there_for_every_later_read,
             the_end_is_the_index_of_the_last_entry,
             an_index_that_the_log_never_gave_is_told_from_the_end,
+            what_was_appended_is_there_for_every_later_read,
             indexes_ascend_and_a_read_continues_where_the_last_ended,
             every_node_reads_the_entries_in_one_order,
             without_senders_everything_is_settled,
