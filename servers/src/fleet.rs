@@ -128,6 +128,8 @@ impl Fleet {
             ("NEARBY_DEPLOYMENT__CLUSTER__ETCD", etcd.endpoint()),
             ("NEARBY_DEPLOYMENT__CLUSTER__CASSANDRA", cassandra.address()),
             ("NEARBY_DEPLOYMENT__CLUSTER__REPLICAS", "1".to_owned()),
+            // HAProxy looks every 100 ms and wants to see it twice.
+            ("NEARBY_SERVER__NOTICE_MS", "300".to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();

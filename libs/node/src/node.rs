@@ -1,7 +1,7 @@
 //! One node: its tasks, from start to stop.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use model::{NodeId, UserId};
@@ -68,6 +68,7 @@ impl Node {
             call_rates: CallRates::default(),
             members: Members::default(),
             deleted: Mutex::default(),
+            closing: AtomicBool::new(false),
         });
         let applied = control::begin(&shared).await?;
         let node = Node {
@@ -127,8 +128,15 @@ impl Node {
         Session::open(self.shared.clone(), user)
     }
 
+    /// Whether every connection was asked to close: no new one is to begin.
+    pub fn is_closing(&self) -> bool {
+        self.shared.closing.load(Ordering::Acquire)
+    }
+
     /// Asks every connection to close with this code.
     pub fn close_all(&self, code: CloseCode) {
+        // First: a connection that begins too late to be asked sees it.
+        self.shared.closing.store(true, Ordering::Release);
         for shard in 0..self.shared.shards.len() {
             self.shared.with_shard(shard, |shard| shard.close_all(code));
         }

@@ -1,7 +1,7 @@
 //! What the parts of one node have in common.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use model::{Fix, MonotonicMs, NodeId, SessionId, UserId};
 use parking_lot::Mutex;
@@ -60,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) members: Members,
     /// When a user's deletion was applied here, for as long as a call that began before it may still be under way.
     pub(crate) deleted: Mutex<FxHashMap<UserId, MonotonicMs>>,
+    /// Every connection was asked to close.
+    pub(crate) closing: AtomicBool,
 }
 
 impl Shared {

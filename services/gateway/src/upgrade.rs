@@ -68,7 +68,7 @@ pub(crate) async fn socket(
 }
 
 fn check_draining(state: &GatewayState) -> Result<(), Problem> {
-    if state.readiness.is_draining() { Err(Problem::unavailable(state.limits.drain)) } else { Ok(()) }
+    if state.node.is_closing() { Err(Problem::unavailable(state.limits.drain)) } else { Ok(()) }
 }
 
 /// A browser says where its page came from, and cannot be kept from saying so. Who is no browser says nothing.

@@ -37,6 +37,7 @@ pub struct Server {
     pub origins: Vec<String>,
     pub connections_per_address: usize,
     pub connections: usize,
+    pub notice_ms: u64,
     pub drain_ms: u64,
 }
 

@@ -14,7 +14,7 @@ use ports::{Clock, ControlLog, Users};
 use prometheus_client::registry::Registry;
 use protocol::close::CloseCode;
 use tokio::net::TcpListener;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use web::{Authenticator, Readiness, ServerLimits};
@@ -38,6 +38,7 @@ pub struct App {
     tasks: TaskTracker,
     stop_server: CancellationToken,
     stop_backends: CancellationToken,
+    notice: Duration,
     drain: Duration,
 }
 
@@ -95,14 +96,17 @@ impl App {
             Some(node) => tasks.spawn(watch_right_to_send(node.clone(), check, stop_server.clone())),
             None => tasks.spawn(watch_control_log(ports.control, check, stop_server.clone())),
         };
+        let notice = Duration::from_millis(config.server.notice_ms);
         let drain = Duration::from_millis(config.server.drain_ms);
-        Ok(App { address, node, readiness, connections, changes, tasks, stop_server, stop_backends, drain })
+        Ok(App { address, node, readiness, connections, changes, tasks, stop_server, stop_backends, notice, drain })
     }
 
     /// Stops as the load balancer and the clients like it: not ready any more, closes spread over the drain time, what
     /// was taken in written, and gone. An error if something could not be written in time.
     pub async fn stop(self) -> anyhow::Result<()> {
         self.readiness.drain();
+        // Who is sent here until the balancer looks again is served, and not turned away.
+        sleep(self.notice).await;
         self.node.iter().for_each(|node| node.close_all(CloseCode::Restart));
         self.connections.close();
         if timeout(self.drain + STOP_PATIENCE, self.connections.wait()).await.is_err() {
