@@ -19,8 +19,9 @@ pub struct Spent {
     pub cpu_percent: f64,
     /// All of its CPU time, divided by the updates sent.
     pub us_per_update: f64,
-    /// The same, divided by the `friend` and `gone` frames received: what an update costs by itself is in it.
-    pub us_per_push: f64,
+    /// The same, divided by the `friend` and `gone` frames received, if there were any: what an update costs by itself is
+    /// in it.
+    pub us_per_push: Option<f64>,
     /// Resident memory at the end.
     pub rss_bytes: u64,
 }
@@ -34,7 +35,7 @@ impl Spent {
             cpu_s: rounded(cpu_s),
             cpu_percent: rounded(100.0 * cpu_s / window.as_secs_f64().max(0.001)),
             us_per_update: per(updates),
-            us_per_push: per(pushes),
+            us_per_push: (pushes > 0).then(|| per(pushes)),
             rss_bytes: after.rss_bytes,
         }
     }

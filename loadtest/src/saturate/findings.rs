@@ -140,13 +140,18 @@ impl fmt::Display for Measured {
         row(f, "updates", format!("{} in {} s, {:.0}/s", traffic.updates, self.window_s, self.updates_per_s))?;
         row(f, "pushes", format!("{}, {:.0}/s", traffic.pushes(), self.pushes_per_s))?;
         row(f, "  of those expected", self.pushes_of_expected)?;
-        row(f, "  per read", format!("{:.2} (at least as many as per write)", self.pushes_per_read))?;
+        if let Some(pushes) = self.pushes_per_read {
+            row(f, "  per read", format!("{pushes:.2} (at least as many as per write)"))?;
+        }
         row(f, "bytes in, out", format!("{}, {}", traffic.bytes_in, traffic.bytes_out))?;
         row(f, "age", self.age_ms)?;
         row(f, "  sent later than due", self.lateness_ms)?;
         for role in &self.roles {
             row(f, &format!("{} CPU", role.role), format!("{} s, {:.0} % of a core", role.cpu_s, role.cpu_percent))?;
-            row(f, "  per update, per push", format!("{:.1} us, {:.2} us", role.us_per_update, role.us_per_push))?;
+            row(f, "  per update", format!("{:.1} us", role.us_per_update))?;
+            if let Some(cost) = role.us_per_push {
+                row(f, "  per push", format!("{cost:.2} us"))?;
+            }
         }
         if let Some(memory) = self.memory_per_connection {
             row(f, "memory per connection", memory)?;

@@ -180,6 +180,9 @@ impl<'a> Generator<'a> {
                 None
             }
         };
+        while self.clock.now() < window.start {
+            self.crowd.turn(window.start, &mut self.meter)?;
+        }
         let mut found = Found::default();
         let mut before = None;
         let mut glance = window.start;

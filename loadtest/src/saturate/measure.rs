@@ -82,8 +82,8 @@ pub struct Measured {
     /// Connections that the server ended.
     pub lost: u64,
     /// `friend` and `gone` frames for each read that brought something: writes of the server that met in one read count
-    /// as one, so it is an upper bound of the pushes per write.
-    pub pushes_per_read: f64,
+    /// as one, so it is an upper bound of the pushes per write. `None` without pushes.
+    pub pushes_per_read: Option<f64>,
     /// What the processes under load used.
     pub roles: Vec<Spent>,
     /// What connections take, if processes are known.
@@ -261,7 +261,7 @@ fn summed_up(
         lateness_ms: (&found.lateness).into(),
         unanswered: found.unanswered,
         lost: found.lost,
-        pushes_per_read: rounded(pushes as f64 / traffic.reads.max(1) as f64),
+        pushes_per_read: (pushes > 0).then(|| rounded(pushes as f64 / traffic.reads.max(1) as f64)),
         roles: roles.map(cost).collect(),
         memory_per_connection: (!target.roles.is_empty()).then_some(memory),
         generator_percent: rounded(100.0 * own / window.as_secs_f64().max(0.001)),
