@@ -1,11 +1,12 @@
 //! Serving HTTP/1 on a socket that strangers can reach: what a connection may cost is bounded before anything of a
 //! request is looked at.
 
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -62,22 +63,62 @@ impl Default for ServerLimits {
 }
 
 /// One TCP connection, as its requests see it: an extension of each of them.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Wire {
+    conditions: Mutex<Vec<(u64, Condition)>>,
+    /// So many there are: most writes have none to ask.
+    conditional: AtomicUsize,
     written: AtomicU64,
     flushes: AtomicU64,
     progress: Notify,
     cut: Notify,
 }
 
+/// Whether something that is buffered may still be handed to the kernel.
+type Condition = Box<dyn Fn() -> bool + Send + Sync>;
+
+/// A condition in force; dropping it ends that.
+pub struct InForce {
+    wire: Arc<Wire>,
+    number: u64,
+}
+
+impl Drop for InForce {
+    fn drop(&mut self) {
+        self.wire.conditions.lock().retain(|(number, _)| *number != self.number);
+        self.wire.conditional.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// The count of flushes of a connection that is no more.
 const ENDED: u64 = u64::MAX;
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire").field("written", &self.written).field("flushes", &self.flushes).finish_non_exhaustive()
+    }
+}
 
 impl Wire {
     /// Bytes that the kernel has taken since the connection began: tells a client that reads slowly from one that does
     /// not read.
     pub fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
+    }
+
+    /// From now on the condition is asked right before each write, as long as the result is kept; when it does not hold,
+    /// the connection ends with all that is buffered for it.
+    #[must_use]
+    pub fn write_only_while(self: &Arc<Wire>, condition: impl Fn() -> bool + Send + Sync + 'static) -> InForce {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        self.conditions.lock().push((number, Box::new(condition)));
+        self.conditional.fetch_add(1, Ordering::AcqRel);
+        InForce { wire: self.clone(), number }
+    }
+
+    fn may_write(&self) -> bool {
+        self.conditional.load(Ordering::Acquire) == 0 || self.conditions.lock().iter().all(|(_, holds)| holds())
     }
 
     /// How often all that was buffered in this process has been handed to the kernel.
@@ -294,6 +335,9 @@ impl Metered {
 impl AsyncWrite for Metered {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if !this.wire.may_write() {
+            return Poll::Ready(Err(ErrorKind::ConnectionAborted.into()));
+        }
         let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
         this.count(cx, written)
     }
@@ -304,6 +348,9 @@ impl AsyncWrite for Metered {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if !this.wire.may_write() {
+            return Poll::Ready(Err(ErrorKind::ConnectionAborted.into()));
+        }
         let written = Pin::new(&mut this.stream).poll_write_vectored(cx, slices);
         this.count(cx, written)
     }

@@ -15,7 +15,7 @@ use protocol::client::{Limit, Nearby, PageCursor};
 use serde::Deserialize;
 use tokio::sync::oneshot;
 use utoipa::IntoParams;
-use web::{Caller, Problem, Query, Wire};
+use web::{Caller, InForce, Problem, Query, Wire};
 
 use crate::state::GatewayState;
 
@@ -58,7 +58,11 @@ pub(crate) async fn nearby(
     let body = serde_json::to_vec::<Nearby>(&answer.nearby).map_err(|_| Problem::internal())?;
     let (taken, buffered) = oneshot::channel();
     let body = Guarded { bytes: Some(body.into()), wire: wire.clone(), taken: Some(taken) };
-    state.connections.spawn(guard(answer, wire, buffered));
+    let answer = Arc::new(answer);
+    let asked = answer.clone();
+    // Also when the right to send ends before the client has read: a revoke does not wait for this node then.
+    let in_force = wire.write_only_while(move || asked.may_write());
+    state.connections.spawn(guard(answer, in_force, wire, buffered));
     let mut response = Response::new(Body::new(body));
     response.headers_mut().insert(CONTENT_TYPE, axum::http::HeaderValue::from_static("application/json"));
     Ok(response)
@@ -112,7 +116,7 @@ pub(crate) fn problem(refused: Refused) -> Problem {
 }
 
 /// Holds the engine's [`Answer`] until the kernel has the last byte: a revoke waits for it.
-async fn guard(answer: Answer, wire: Arc<Wire>, buffered: oneshot::Receiver<u64>) {
+async fn guard(answer: Arc<Answer>, in_force: InForce, wire: Arc<Wire>, buffered: oneshot::Receiver<u64>) {
     let sent = async {
         // A body that was dropped before the server took it was not sent.
         if let Ok(flushes) = buffered.await {
@@ -127,6 +131,7 @@ async fn guard(answer: Answer, wire: Arc<Wire>, buffered: oneshot::Receiver<u64>
             wire.ended().await;
         }
     }
+    drop(in_force);
 }
 
 /// A body that tells when the server has taken it into its buffers: how often these had been flushed before.
