@@ -21,13 +21,16 @@ const RETRY: Duration = Duration::from_millis(250);
 /// How long one call of the broker may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// A server, and the epoch that it knew.
+type TakenBy = (usize, Option<u64>);
+
 /// What all gateways share.
 pub(crate) struct World {
     pub(crate) network: Arc<Network>,
     pub(crate) cache: EmbeddedCache,
     pub(crate) clock: Clock,
     /// Which servers took a position, and the epoch that each knew then, by user and time.
-    pub(crate) taken: Mutex<BTreeMap<(UserId, u64), Vec<(usize, Option<u64>)>>>,
+    pub(crate) taken: Mutex<BTreeMap<(UserId, u64), Vec<TakenBy>>>,
     /// What broke a promise, first of all.
     pub(crate) violation: Mutex<Option<String>>,
 }
