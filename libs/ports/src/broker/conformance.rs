@@ -355,6 +355,8 @@ pub async fn a_large_batch_arrives(harness: &impl BrokerHarness) {
     let (subscriber, mut inbox) = harness.attach(ROOMY).await;
     let users: Vec<UserId> = (0..5_000).map(|_| fresh_user()).collect();
     subscriber.subscribe(&users.iter().copied().map(channel).collect::<Vec<_>>()).await.unwrap();
+    // Until the subscriptions hold, if they did not at once.
+    hear_all(&mut inbox).await;
     let batch: Vec<Publication> = users.iter().map(|user| message(harness, *user, 1)).collect();
     publisher.publish(&batch).await.unwrap();
     let heard = hear(&mut inbox, |heard| heard.messages.len() + heard.gaps.len() >= users.len()).await;

@@ -55,6 +55,18 @@ pub(crate) struct Gateway {
     owing: Notify,
 }
 
+/// A position that is told from others by its time.
+pub(crate) fn fix(user: UserId, ts: u64, clock: Clock) -> Fix {
+    Fix {
+        user,
+        place: Place::new(Position::new(40.0, 116.0).expect("a position")),
+        order: Order { generation: Generation(1), ts: TimestampMs(ts) },
+        expires: clock.monotonic().after(Duration::from_secs(600)),
+        policy: PolicyVersion(0),
+        motion: Motion::UNKNOWN,
+    }
+}
+
 impl Gateway {
     /// Connects it. Its tasks end with the runtime.
     pub(crate) async fn connect(
@@ -119,14 +131,7 @@ impl Gateway {
 
     /// A user who shares here has moved.
     pub(crate) fn moved(&self, user: UserId, ts: u64) {
-        let fix = Fix {
-            user,
-            place: Place::new(Position::new(40.0, 116.0).expect("a position")),
-            order: Order { generation: Generation(1), ts: TimestampMs(ts) },
-            expires: self.world.clock.monotonic().after(Duration::from_secs(600)),
-            policy: PolicyVersion(0),
-            motion: Motion::UNKNOWN,
-        };
+        let fix = fix(user, ts, self.world.clock);
         self.engine.lock().own.insert(user, fix);
         self.offer(fix);
     }

@@ -10,6 +10,7 @@ mod directory;
 mod gate;
 mod gateway;
 mod network;
+mod resuming;
 mod server;
 mod story;
 

@@ -31,6 +31,8 @@ struct State {
     connections: BTreeMap<u64, (usize, mpsc::Sender<Bytes>)>,
     accepted: u64,
     taken: Vec<Taken>,
+    /// The channels of each SUBSCRIBE, in order.
+    asked: Vec<Vec<String>>,
     /// The highest epoch that each gateway has raised it to, in any run.
     raised: BTreeMap<usize, u64>,
 }
@@ -98,6 +100,19 @@ impl Server {
     /// The epoch that it knows.
     pub(crate) fn epoch(&self) -> Option<u64> {
         self.state.lock().epoch()
+    }
+
+    /// The users' channels of each SUBSCRIBE since this was asked last.
+    pub(crate) fn take_asked(&self) -> Vec<Vec<String>> {
+        std::mem::take(&mut self.state.lock().asked)
+    }
+
+    /// Ends the connections of those who subscribe, and no others.
+    pub(crate) fn cut_subscribers(&self) {
+        let mut state = self.state.lock();
+        let subscribers: BTreeSet<u64> = state.subscribers.values().flatten().copied().collect();
+        state.connections.retain(|id, _| !subscribers.contains(id));
+        state.subscribers.clear();
     }
 
     /// What it has taken since this was asked last.
@@ -174,6 +189,10 @@ impl State {
 
     fn subscribe(&mut self, id: u64, words: &[Bytes]) -> Bytes {
         let mut answer = BytesMut::new();
+        if words[0].as_ref() == b"SUBSCRIBE" && words[1].starts_with(b"n:u:") {
+            let names = words[1..].iter().map(|name| String::from_utf8_lossy(name).into_owned());
+            self.asked.push(names.collect());
+        }
         for channel in &words[1..] {
             let connections = self.subscribers.entry(channel.to_vec()).or_default();
             match words[0].as_ref() {
