@@ -1,8 +1,6 @@
 //! People who come, are shown their friends, and go: how long that takes.
 
-use futures_util::{StreamExt, stream};
 use loadtest::address::Address;
-use loadtest::rest::Rest;
 use loadtest::socket::{Incoming, Socket};
 use loadtest::token::Tokens;
 use loadtest::wire::{self, Frame};
@@ -11,6 +9,7 @@ use servers::fleet::Fleet;
 use tokio::task::LocalSet;
 use tokio::time::{Duration, sleep, timeout};
 
+use crate::acquaint::acquaint;
 use crate::http::ask;
 use crate::pairs::{self, place};
 use crate::shared_fleet::{fresh_users, tokens};
@@ -45,20 +44,9 @@ impl Visitors {
     pub(crate) fn of(fleet: &Fleet, friends: impl Iterator<Item = UserId>) -> Visitors {
         let visitors = Visitors { base: fresh_users(), address: pairs::address(fleet), tokens: tokens(fleet) };
         let friends: Vec<UserId> = friends.collect();
-        let making = async {
-            let rest = Rest::new(visitors.address.clone(), &visitors.tokens.backend().unwrap());
-            for visitor in visitors.all() {
-                rest.put_user(visitor).await.unwrap();
-            }
-            let pairs = visitors.all().flat_map(|visitor| friends.iter().map(move |friend| (visitor, *friend)));
-            let pairs = stream::iter(pairs.collect::<Vec<_>>());
-            let befriended = pairs.for_each_concurrent(16, |(visitor, friend)| {
-                let rest = &rest;
-                async move { rest.befriend(visitor, friend).await.unwrap() }
-            });
-            befriended.await;
-        };
-        alone(making);
+        let users: Vec<UserId> = visitors.all().collect();
+        let of = |user: &UserId| friends.iter().map(|friend| (*user, *friend)).collect::<Vec<_>>();
+        alone(acquaint(fleet, &users, &users.iter().flat_map(of).collect::<Vec<_>>()));
         visitors
     }
 

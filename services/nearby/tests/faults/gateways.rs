@@ -1,19 +1,20 @@
 //! Gateways die, or stop.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use loadtest::address::Address;
 use loadtest::faults::Fault;
-use loadtest::rest::Rest;
 use loadtest::socket::{Incoming, Socket};
 use loadtest::wire::{self, Frame, Reason};
 use model::UserId;
 use servers::fleet::Fleet;
 
+use crate::acquaint::acquaint;
 use crate::arrivals::alone;
 use crate::judge::{Terms, judged};
-use crate::pairs::{self, Return, place};
+use crate::pairs::{Return, place};
 use crate::shared_fleet::{TTL_S, fresh_users, tokens, with_fleet};
 use crate::times::{pass, percentile, until, wall_ms};
 use crate::watch::Watch;
@@ -37,11 +38,12 @@ fn tell(what: &str, gaps: &[u64]) -> u64 {
 fn one_is_killed() {
     with_fleet(|fleet| {
         let watch = Watch::start(fleet);
+        let is_seen = AtomicBool::new(false);
         let gone = thread::scope(|scope| {
             let terms = Terms { allowed: &[Fault::ConnectionLost], ..Terms::strict(20.0, 8_000) };
             let (_, (killed, gone)) = judged(fleet, terms, || {
-                let friend_of_nobody_soon = scope.spawn(|| ghost(fleet));
-                pass(2.0);
+                let friend_of_nobody_soon = scope.spawn(|| ghost(fleet, &is_seen));
+                until("the ghost seen", 15.0, || is_seen.load(Ordering::Relaxed));
                 let killed = wall_ms();
                 fleet.gateways[0].kill();
                 pass(8.0);
@@ -63,32 +65,27 @@ fn one_is_killed() {
 
 /// Somebody on the first gateway whose phone dies with it, seen by a friend on the second: how long after their last
 /// position the friend was told that they are gone, in ms.
-fn ghost(fleet: &Fleet) -> u64 {
+fn ghost(fleet: &Fleet, is_seen: &AtomicBool) -> u64 {
     let base = fresh_users();
     let [ghost, friend] = [UserId(base), UserId(base + 1)];
     let tokens = tokens(fleet);
     let direct = |at: usize| -> Address { format!("ws://{}/v1/ws", fleet.gateways[at].address()).parse().unwrap() };
     alone(async {
-        let rest = Rest::new(pairs::address(fleet), &tokens.backend().unwrap());
-        rest.put_user(ghost).await.unwrap();
-        rest.put_user(friend).await.unwrap();
-        rest.befriend(ghost, friend).await.unwrap();
+        acquaint(fleet, &[ghost, friend], &[(ghost, friend)]).await;
         let mut dying = Socket::open(&direct(0), &tokens.user(ghost).unwrap()).await.unwrap();
         let mut looking = Socket::open(&direct(1), &tokens.user(friend).unwrap()).await.unwrap();
         let sent = wall_ms();
         dying.init(place(0, 0), sent, None).await.unwrap();
         looking.init(place(0, 0), sent, None).await.unwrap();
-        let mut seen = false;
         loop {
             let Incoming::Text(text) = looking.next().await else { panic!("the friend's connection ended") };
             match wire::read(&text) {
-                Some(Frame::Nearby(page)) => seen |= !page.friends.is_empty(),
-                Some(Frame::Friend(_)) => seen = true,
+                Some(Frame::Nearby(page)) if page.friends.is_empty() => {}
+                Some(Frame::Nearby(_) | Frame::Friend(_)) => is_seen.store(true, Ordering::Relaxed),
                 Some(Frame::Gone(who, Reason::Inactive)) if who == ghost => break,
                 other => panic!("{other:?}"),
             }
         }
-        assert!(seen);
         let gone = wall_ms() - sent;
         // Nor is the ghost there for who comes now.
         looking.close().await;

@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
 
+mod acquaint;
 mod arrivals;
 mod history;
 mod http;

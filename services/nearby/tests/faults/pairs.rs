@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
 use loadtest::address::Address;
 use loadtest::rest::Rest;
 use loadtest::socket::{Incoming, Socket};
@@ -21,6 +20,7 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tokio::time::{interval, sleep, timeout};
 
+use crate::acquaint::acquaint_over;
 use crate::shared_fleet::{fresh_users, tokens};
 use crate::times::{percentile, until, wall_ms};
 
@@ -220,18 +220,9 @@ struct Company {
 impl Company {
     async fn live(mut self) {
         let rest = Rest::new(self.address.clone(), &self.tokens.backend().unwrap());
-        let users = (0..2 * PAIRS as u64).map(|at| UserId(self.base + at));
-        let known = stream::iter(users).for_each_concurrent(16, |user| {
-            let rest = &rest;
-            async move { rest.put_user(user).await.unwrap() }
-        });
-        known.await;
-        let pairs = (0..PAIRS).map(|pair| sender(self.base, pair));
-        let friends = stream::iter(pairs).for_each_concurrent(16, |user| {
-            let rest = &rest;
-            async move { rest.befriend(user, UserId(user.0 + 1)).await.unwrap() }
-        });
-        friends.await;
+        let users: Vec<UserId> = (0..2 * PAIRS as u64).map(|at| UserId(self.base + at)).collect();
+        let friends: Vec<(UserId, UserId)> = users.chunks(2).map(|pair| (pair[0], pair[1])).collect();
+        acquaint_over(&rest, &users, &friends).await;
         for pair in 0..PAIRS {
             for sends in [true, false] {
                 let user = UserId(sender(self.base, pair).0 + u64::from(!sends));

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
 
-use futures_util::{StreamExt, stream};
 use loadtest::address::Address;
 use loadtest::rest::Rest;
 use loadtest::socket::{Incoming, Socket};
@@ -17,6 +16,7 @@ use servers::fleet::Fleet;
 use tokio::sync::watch;
 use tokio::time::{Duration, sleep};
 
+use crate::acquaint::acquaint_over;
 use crate::arrivals::{alone, spread};
 use crate::http::ask;
 use crate::pairs::{self, place};
@@ -42,9 +42,7 @@ fn three_hundred_are_acknowledged_soon() {
             .collect();
         let took = alone(async {
             let rest = Rest::new(pairs::address(fleet), &tokens.backend().unwrap());
-            stream::iter(&users).for_each_concurrent(16, |user| async { rest.put_user(*user).await.unwrap() }).await;
-            let befriended = stream::iter(&friends);
-            befriended.for_each_concurrent(16, |(a, b)| async { rest.befriend(*a, *b).await.unwrap() }).await;
+            acquaint_over(&rest, &users, &friends).await;
             let mut listening = Vec::new();
             for user in &users {
                 let mut socket = Socket::open(&pairs::address(fleet), &tokens.user(*user).unwrap()).await.unwrap();
@@ -179,10 +177,9 @@ async fn crowd(
     let sent = Rc::new(RefCell::new(0u64));
     for viewer in 0..2 * PAIRS {
         let user = |viewer: usize| UserId(base + (viewer % PAIRS) as u64 + 100 * (viewer / PAIRS) as u64);
-        rest.put_user(user(viewer)).await.unwrap();
-        if viewer >= PAIRS {
-            rest.befriend(user(viewer - PAIRS), user(viewer)).await.unwrap();
-        }
+        let pair = [(user(viewer % PAIRS), user(viewer % PAIRS + PAIRS))];
+        let is_first = viewer < PAIRS;
+        acquaint_over(&rest, &[pair[0].0, pair[0].1], if is_first { &pair } else { &[] }).await;
         let socket = Socket::open(&gateways[viewer / PAIRS], &tokens.user(user(viewer)).unwrap()).await.unwrap();
         let (seen, closed, sent) = (seen.clone(), closed.clone(), sent.clone());
         let mut ends = ends.clone();
