@@ -41,6 +41,10 @@ pub(crate) struct Connection {
     pinged: bool,
     /// When to close, once the node is stopping.
     close_at: Option<MonotonicMs>,
+    /// News are written no sooner.
+    news_from: MonotonicMs,
+    /// There may be news that wait for that moment, in the shard.
+    news_wait: bool,
     refused: u32,
 }
 
@@ -65,6 +69,8 @@ impl Connection {
             heard_at: now,
             pinged: false,
             close_at: None,
+            news_from: now,
+            news_wait: false,
             refused: 0,
             state,
         };
@@ -96,7 +102,7 @@ impl Connection {
             let signal = self.signal.clone();
             let heard = tokio::select! {
                 () = signal.rung() => None,
-                () = self.own_close() => None,
+                () = self.own_moment() => None,
                 message = self.ws.recv() => Some(message),
             };
             let step = match heard {
@@ -133,7 +139,7 @@ impl Connection {
             self.pinged = true;
             self.write([Message::Ping(Default::default())]).await?;
         }
-        self.write_news().await
+        self.write_news(now).await
     }
 
     /// When the bell is to be rung whatever happens.
@@ -150,11 +156,12 @@ impl Connection {
         self.token_until = clock.monotonic().after(Duration::from_millis(left));
     }
 
-    /// Waits for the moment of the close of a stopping node. Only then a connection has a timer of its own: the
-    /// engine's ticker would ring for all of a second at once.
-    fn own_close(&self) -> impl Future<Output = ()> + use<> {
-        let now = self.state.node.clock().monotonic();
-        let left = self.close_at.map(|at| at.since(now));
+    /// Waits for the moment of the close of a stopping node, or that of news which wait. Only then a connection has a
+    /// timer of its own: the engine's ticker would ring for all of a second at once.
+    fn own_moment(&self) -> impl Future<Output = ()> + use<> {
+        let news = self.news_wait.then_some(self.news_from);
+        let at = [self.close_at, news].into_iter().flatten().min();
+        let left = at.map(|at| at.since(self.state.node.clock().monotonic()));
         async move {
             match left {
                 Some(left) => sleep(left).await,
@@ -266,11 +273,17 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes out what there is to tell and hands it to the kernel.
-    async fn write_news(&mut self) -> Result<(), End> {
+    /// Takes out what there is to tell and hands it to the kernel. What comes too soon after the last stays in the
+    /// shard, where a revoke finds it and newer values take its place.
+    async fn write_news(&mut self, now: MonotonicMs) -> Result<(), End> {
         if !self.session.is_initialized() {
             return Ok(());
         }
+        self.news_wait = now < self.news_from;
+        if self.news_wait {
+            return Ok(());
+        }
+        let interval = self.state.limits.push_interval;
         loop {
             let news = self.session.drain();
             if news.frames.is_empty() {
@@ -278,6 +291,9 @@ impl Connection {
             }
             self.write(news.frames.iter().map(text)).await?;
             self.session.flushed();
+            if !interval.is_zero() {
+                self.news_from = self.state.node.clock().monotonic().after(interval);
+            }
             if !news.more {
                 return Ok(());
             }

@@ -43,6 +43,8 @@ pub struct GatewayLimits {
     pub drain: Duration,
     /// How long a client may take to answer a close.
     pub close_patience: Duration,
+    /// After news were written to a viewer the next are written no sooner than this; 0 for at once.
+    pub push_interval: Duration,
 }
 
 impl Default for GatewayLimits {
@@ -61,6 +63,7 @@ impl Default for GatewayLimits {
             refused_in_a_row: 100,
             drain: Duration::from_secs(2),
             close_patience: Duration::from_secs(1),
+            push_interval: Duration::ZERO,
         }
     }
 }

@@ -79,6 +79,7 @@ pub struct Location {
     pub ttl_s: u64,
     pub radius_m: f64,
     pub max_radius_m: f64,
+    pub push_interval_ms: u64,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -219,7 +220,7 @@ impl Config {
 
     fn check(&self) -> anyhow::Result<()> {
         let Limits { updates_per_second, update_burst, connecting } = self.limits;
-        let Location { ttl_s, radius_m, max_radius_m } = self.location;
+        let Location { ttl_s, radius_m, max_radius_m, push_interval_ms } = self.location;
         ensure!(updates_per_second > 0.0, "limits.updates_per_second must be above 0, and is {updates_per_second}");
         ensure!(update_burst >= 1, "limits.update_burst must be at least 1");
         ensure!(connecting >= 1, "limits.connecting must be at least 1");
@@ -231,6 +232,10 @@ impl Config {
         ensure!(
             radius_m > 0.0 && radius_m <= max_radius_m,
             "location.radius_m must be above 0 and at most location.max_radius_m ({max_radius_m}), and is {radius_m}"
+        );
+        ensure!(
+            push_interval_ms <= 5_000,
+            "location.push_interval_ms must be from 0 to 5000, and is {push_interval_ms}"
         );
         let days = self.history.retention_days;
         ensure!((1..=3_650).contains(&days), "history.retention_days must be from 1 to 3650, and is {days}");
@@ -354,6 +359,7 @@ mod tests {
             ("NEARBY_LOCATION__TTL_S", "soon", "ttl_s"),
             ("NEARBY_LOCATION__TTL_S", "0", "location.ttl_s"),
             ("NEARBY_LOCATION__RADIUS_M", "60000", "location.max_radius_m"),
+            ("NEARBY_LOCATION__PUSH_INTERVAL_MS", "5001", "location.push_interval_ms"),
             ("NEARBY_SERVER__LISTEN", "here", "listen"),
             ("NEARBY_SERVER__ROLES", "cook", "roles"),
             ("NEARBY_SERVER__ORIGINS", "app.example.com", "server.origins"),

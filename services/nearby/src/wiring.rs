@@ -194,6 +194,7 @@ fn gateway_state(
     let limits = GatewayLimits {
         connecting: config.limits.connecting,
         drain: Duration::from_millis(config.server.drain_ms),
+        push_interval: Duration::from_millis(config.location.push_interval_ms),
         ..GatewayLimits::default()
     };
     GatewayState {

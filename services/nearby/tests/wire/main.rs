@@ -19,6 +19,7 @@ mod deletions;
 mod devices;
 mod frames;
 mod friends;
+mod intervals;
 mod logs;
 mod pages;
 mod rates;
