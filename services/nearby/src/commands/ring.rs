@@ -2,11 +2,13 @@
 //! themselves.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use model::NodeId;
 use protocol::ring::{Ring, RingDocument, RingNode, SLOTS};
+use tokio::time::{sleep, timeout};
 
 use super::{ConfigArgs, say};
 use crate::backends::{self, PubSubAnswer, PubSubStatus, RING};
@@ -60,9 +62,25 @@ pub(super) async fn run(args: &RingArgs) -> anyhow::Result<()> {
     let cluster = config.cluster()?;
     match &args.verb {
         Verb::Status => {}
-        verb => change(cluster, verb).await?,
+        verb => {
+            change(cluster, verb).await?;
+            let _ = timeout(LEARNING, learned_by_all(cluster)).await;
+        }
     }
     show(cluster).await
+}
+
+/// How long a change waits for the gateways before the status is shown; they learn it also without.
+const LEARNING: Duration = Duration::from_secs(3);
+
+/// Returns when no gateway goes by an earlier ring.
+async fn learned_by_all(cluster: &Cluster) -> anyhow::Result<()> {
+    let document = backends::discovery(cluster)?.document(RING).await?;
+    let ring = RingDocument::parse(&document.text)?;
+    while learned(&backends::ask_ring(cluster, &ring).await).values().any(|epoch| *epoch < ring.epoch) {
+        sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
 }
 
 async fn change(cluster: &Cluster, verb: &Verb) -> anyhow::Result<()> {
