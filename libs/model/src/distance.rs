@@ -45,34 +45,33 @@ impl Place {
 
     /// The straight line to another place, as a fraction of the Earth's radius: 0 to 2. A metric: the triangle
     /// inequality holds, which the engine's border bound relies on.
+    #[inline]
     pub fn chord(&self, other: &Place) -> f64 {
         self.chord_squared(other).sqrt()
     }
 
+    #[inline]
     fn chord_squared(&self, other: &Place) -> f64 {
-        let [x, y, z] = [0, 1, 2].map(|axis| self.unit[axis] - other.unit[axis]);
+        // Not a `map` over the axes, which the compiler leaves as a call.
+        let ([x, y, z], [to_x, to_y, to_z]) = (self.unit, other.unit);
+        let (x, y, z) = (x - to_x, y - to_y, z - to_z);
         x * x + y * y + z * z
     }
 }
 
-/// A radius around a viewer, prepared for [`Radius::holds`].
+/// A radius around a viewer, prepared for [`Radius::holds`]. 16 bytes: with a [`Place`] and one number more it fills the
+/// cache line that an engine reads for each viewer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Radius {
     meters: Meters,
     chord: f64,
-    /// Squared chords below are surely inside.
-    inside: f64,
-    /// Squared chords above are surely outside.
-    outside: f64,
 }
 
 impl Radius {
     /// Of any length from 0 m; what is longer than half around the Earth holds every place.
     pub fn new(meters: Meters) -> Radius {
         let angle = (meters.0 / EARTH_RADIUS_M).clamp(0.0, std::f64::consts::PI);
-        let chord = 2.0 * (angle / 2.0).sin();
-        let (low, high) = ((chord - CHORD_ROUNDING).max(0.0), chord + CHORD_ROUNDING);
-        Radius { meters, chord, inside: low * low, outside: high * high }
+        Radius { meters, chord: 2.0 * (angle / 2.0).sin() }
     }
 
     /// The length.
@@ -81,6 +80,7 @@ impl Radius {
     }
 
     /// The straight line of this length, as a fraction of the Earth's radius.
+    #[inline]
     pub fn chord(&self) -> f64 {
         self.chord
     }
@@ -90,9 +90,11 @@ impl Radius {
     #[inline]
     pub fn holds(&self, viewer: &Place, friend: &Place) -> bool {
         let squared = viewer.chord_squared(friend);
-        if squared < self.inside {
+        // Squared chords below are surely inside, those above surely outside.
+        let (low, high) = ((self.chord - CHORD_ROUNDING).max(0.0), self.chord + CHORD_ROUNDING);
+        if squared < low * low {
             true
-        } else if squared > self.outside {
+        } else if squared > high * high {
             false
         } else {
             haversine(viewer.position, friend.position).0 <= self.meters.0

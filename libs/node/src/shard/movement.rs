@@ -98,13 +98,12 @@ impl Shard {
     /// the last full look around, nobody can have changed sides, and there is nothing to do.
     pub fn place(&mut self, viewer: ViewerId, place: Place) {
         let ViewerId(viewer) = viewer;
-        if self.viewers.get(viewer).is_none() {
-            return;
-        }
+        // Whether the viewer is still there is not asked, which would cost a memory access: the eye of one who is not
+        // is seen by nobody, and the next to get it brings its own.
         let eye = self.viewers.eye(viewer);
         if let Some(before) = eye.place.replace(place) {
-            eye.drift += before.chord(&place);
-            if eye.drift < eye.slack {
+            eye.slack -= before.chord(&place);
+            if eye.slack > 0.0 {
                 return;
             }
         }
@@ -145,9 +144,7 @@ impl Shard {
                 self.mark(viewer, edge as u16);
             }
         }
-        let eye = self.viewers.eye(viewer);
-        eye.slack = slack - CHORD_SLOP;
-        eye.drift = 0.0;
+        self.viewers.eye(viewer).slack = slack - CHORD_SLOP;
     }
 }
 
@@ -155,10 +152,12 @@ impl super::viewers::Eye {
     /// Whether a friend at this place is within the radius; keeps the bound on the nearest border true.
     fn sees(&mut self, friend: &Place) -> bool {
         let Some(place) = &self.place else { return false };
-        // `drift` counts the whole way since the last full look around; to cross this border, the viewer has to go at
-        // least as far from here as it is away.
-        let border = (place.chord(friend) - self.radius.chord()).abs();
-        self.slack = self.slack.min(self.drift + border - CHORD_SLOP);
+        // To cross this border, the viewer has to go at least as far from here as it is away. Hardly ever is it the
+        // nearest: an eye that is only read need not be written back to memory.
+        let border = (place.chord(friend) - self.radius.chord()).abs() - CHORD_SLOP;
+        if border < self.slack {
+            self.slack = border;
+        }
         self.radius.holds(place, friend)
     }
 }

@@ -46,7 +46,7 @@ impl Shard {
 
     /// The same for a caller who asks once and keeps no connection: does not count among its user's.
     pub fn visit(&mut self, user: UserId, signal: Arc<Signal>, radius: Radius) -> ViewerId {
-        let eye = Eye { place: None, radius, drift: 0.0, slack: 0.0 };
+        let eye = Eye { place: None, radius, slack: 0.0 };
         let viewer = Viewer {
             user,
             signal,
