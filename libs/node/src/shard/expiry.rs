@@ -35,8 +35,11 @@ impl Shard {
 
     /// Puts a source on the wheel, if it is not there.
     pub(super) fn arm(&mut self, source: u32, now: MonotonicMs) {
+        if self.sources.get(source).is_none_or(|entry| entry.armed) {
+            return;
+        }
         let Some(due) = self.due(source) else { return };
-        let Some(entry) = self.sources.get_mut(source).filter(|entry| !entry.armed) else { return };
+        let Some(entry) = self.sources.get_mut(source) else { return };
         entry.armed = true;
         let second = due.0.div_ceil(1_000).clamp(now.0 / 1_000 + 1, now.0 / 1_000 + SLOTS - 1);
         self.wheel.slots[(second % SLOTS) as usize].push(source);

@@ -73,6 +73,8 @@ pub struct Shard {
     /// Sources whose newest fix was taken in under permissions newer than `applied`.
     ahead: Vec<u32>,
     woken: Vec<u32>,
+    /// Edges found to have news during one run over watches; empty between verbs.
+    to_mark: Vec<(u32, u16)>,
     tally: Tally,
 }
 
@@ -133,7 +135,9 @@ impl Shard {
         }
         slot.set_pending(true);
         target.pending.push(edge);
-        self.wake(viewer);
+        if !std::mem::replace(&mut target.woken, true) {
+            self.woken.push(viewer);
+        }
     }
 
     fn wake(&mut self, viewer: u32) {

@@ -20,6 +20,9 @@ pub enum Heard {
 /// Chords are computed to about 1e-15: a border nearer than this counts as reached.
 const CHORD_SLOP: f64 = 1e-13;
 
+/// Eyes fetched into the caches at once before they are looked at: 4 KiB, an eighth of the nearest cache.
+const FETCHED_AHEAD: usize = 64;
+
 impl Shard {
     /// A friend is at another place. The fan-out: one lookup, one run over the watches.
     pub fn heard(&mut self, fix: &Fix, now: MonotonicMs) -> Heard {
@@ -51,30 +54,45 @@ impl Shard {
         }
     }
 
+    /// First all are looked at and then those with news are marked: each eye is a miss of the caches in a large shard,
+    /// and the processor fetches several at once only while nothing else comes between them.
     fn tell_watchers(&mut self, source: u32) {
         let Some(place) = self.sources.fix(source).map(|fix| fix.place) else { return };
-        let watches = self.sources.get(source).map_or(0, |source| source.watches.len());
-        for at in 0..watches {
-            let Some(watch) = self.sources.get_mut(source).and_then(|source| source.watches.get_mut(at)) else {
-                return;
-            };
-            match watch.kind {
-                WatchKind::Own => {
-                    let viewer = watch.viewer;
-                    self.place(ViewerId(viewer), place);
-                }
-                WatchKind::Friend(Level::Exact) => {
-                    self.tally.checks += 1;
-                    let near = self.viewers.eye(watch.viewer).sees(&place);
-                    let told = watch.state & TOLD != 0;
-                    if near || told {
-                        // Even when out of sight: the viewer may follow before the news are drained.
-                        watch.state |= MOVED;
-                        let (viewer, edge) = (watch.viewer, watch.edge);
-                        self.mark(viewer, edge);
+        let Some(entry) = self.sources.get_mut(source) else { return };
+        let (mut to_mark, mut own) = (std::mem::take(&mut self.to_mark), false);
+        for watches in entry.watches.chunks_mut(FETCHED_AHEAD) {
+            self.viewers.fetch(watches.iter().map(|watch| watch.viewer));
+            for watch in watches {
+                match watch.kind {
+                    WatchKind::Own => own = true,
+                    WatchKind::Friend(Level::Exact) => {
+                        self.tally.checks += 1;
+                        let near = self.viewers.eye(watch.viewer).sees(&place);
+                        if near || watch.state & TOLD != 0 {
+                            // Even when out of sight: the viewer may follow before the news are drained.
+                            watch.state |= MOVED;
+                            to_mark.push((watch.viewer, watch.edge));
+                        }
                     }
+                    WatchKind::Friend(_) => {}
                 }
-                WatchKind::Friend(_) => {}
+            }
+        }
+        for (viewer, edge) in to_mark.drain(..) {
+            self.mark(viewer, edge);
+        }
+        self.to_mark = to_mark;
+        if own {
+            self.move_followers(source, place);
+        }
+    }
+
+    /// Those viewers who are where their own user is.
+    fn move_followers(&mut self, source: u32, place: Place) {
+        for at in 0..self.sources.get(source).map_or(0, |source| source.watches.len()) {
+            match self.sources.get(source).and_then(|source| source.watches.get(at)) {
+                Some(watch) if watch.kind == WatchKind::Own => self.place(ViewerId(watch.viewer), place),
+                _ => {}
             }
         }
     }

@@ -135,6 +135,13 @@ impl Viewers {
         &mut self.eyes[index as usize]
     }
 
+    /// Has the memory of these eyes on its way before any of them is looked at. Only for indexes as of [`Viewers::eye`].
+    pub(super) fn fetch(&self, indexes: impl Iterator<Item = u32>) {
+        // Loads that nobody waits for: what `black_box` takes may not be left out.
+        let touched = indexes.fold(0, |touched, index| touched ^ self.eyes[index as usize].slack.to_bits());
+        std::hint::black_box(touched);
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Viewer)> {
         self.rest.iter().enumerate().filter_map(|(index, viewer)| Some((index as u32, viewer.as_ref()?)))
     }
