@@ -11,7 +11,7 @@ use servers::fleet::Fleet;
 
 use crate::arrivals::alone;
 use crate::people;
-use crate::shared_fleet::{TTL_S, fresh_users, metric};
+use crate::shared_fleet::{TTL_S, connected, fresh_users};
 use crate::times::{pass, until};
 
 /// People of the made-up recording who take part.
@@ -49,12 +49,13 @@ impl Terms {
 /// finds anything but what is allowed.
 pub(crate) fn judged<T: Send>(fleet: &Fleet, terms: Terms, meanwhile: impl FnOnce() -> T + Send) -> (Report, T) {
     let base = fresh_users();
-    let viewers = || fleet.gateways.iter().map(|gateway| metric(gateway, "nearby_viewers")).sum::<u64>();
-    let before = viewers();
+    let before = connected(fleet);
     let (report, happened) = thread::scope(|scope| {
         let judge = scope.spawn(|| replay(fleet, terms, base));
         // Some are always on their way back.
-        until("everybody connected", 60.0, || judge.is_finished() || viewers() >= before + PEOPLE as u64 * 9 / 10);
+        until("everybody connected", 60.0, || {
+            judge.is_finished() || connected(fleet) >= before + PEOPLE as u64 * 9 / 10
+        });
         pass(2.0);
         let happened = meanwhile();
         (judge.join().unwrap(), happened)

@@ -1,7 +1,7 @@
 //! Pairs of friends: one of the two sends all the time, the other notes what arrives and when. How long nothing came is
 //! how long an outage was; nothing is taken from a server's word.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use tokio::task::LocalSet;
 use tokio::time::{interval, sleep, timeout};
 
 use crate::acquaint::acquaint_over;
+use crate::http::ask;
 use crate::shared_fleet::{fresh_users, tokens};
 use crate::times::{percentile, until, wall_ms};
 
@@ -30,6 +31,8 @@ const PAIRS: usize = 20;
 const EVERY: Duration = Duration::from_millis(100);
 /// A server that takes longer for a handshake is not there.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often it is looked whether this process is run in time.
+const STALL_LOOK: Duration = Duration::from_millis(20);
 /// Between two attempts to come back.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -62,6 +65,8 @@ struct Log {
     shown: BTreeMap<usize, u64>,
     returns: Vec<Return>,
     connected: usize,
+    /// How late this process's own timer was, and when: what a machine without time to spare adds to everything.
+    stalls: Vec<(u64, u64)>,
     wrong: Vec<String>,
 }
 
@@ -77,6 +82,8 @@ enum Act {
 pub(crate) struct Window {
     /// The longest time that any pair saw nothing, in ms.
     pub(crate) silence_ms: u64,
+    /// The longest that this very process was not run meanwhile, in ms.
+    pub(crate) stall_ms: u64,
     /// From sending to arrival, in ms.
     pub(crate) p50: u64,
     pub(crate) p99: u64,
@@ -86,8 +93,9 @@ pub(crate) struct Window {
 
 impl fmt::Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Window { silence_ms, p50, p99, arrivals } = self;
-        write!(f, "{arrivals} pushes, age p50 {p50} ms, p99 {p99} ms, longest silence {silence_ms} ms")
+        let Window { silence_ms, stall_ms, p50, p99, arrivals } = self;
+        write!(f, "{arrivals} pushes, age p50 {p50} ms, p99 {p99} ms, longest silence {silence_ms} ms")?;
+        write!(f, " (own stalls up to {stall_ms} ms)")
     }
 }
 
@@ -131,8 +139,10 @@ impl Pairs {
             times.windows(2).map(|two| two[1].saturating_sub(two[0])).max().unwrap_or(0)
         };
         let ages: Vec<u64> = arrived.iter().map(|one| one.at.saturating_sub(one.ts)).collect();
+        let stalls = log.stalls.iter().filter(|(at, _)| (from..to).contains(at));
         Window {
             silence_ms: (0..PAIRS).map(silence).max().unwrap_or(0),
+            stall_ms: stalls.map(|(_, late)| *late).max().unwrap_or(0),
             p50: percentile(&ages, 50.0),
             p99: percentile(&ages, 99.0),
             arrivals: arrived.len(),
@@ -178,6 +188,22 @@ impl Pairs {
         }
         let wrong = self.log.lock().wrong.clone();
         assert!(wrong.is_empty(), "{wrong:?}");
+    }
+
+    /// How many positions of the first few senders were seen by their friends, and how many of theirs are in the history.
+    pub(crate) fn seen_and_kept(&self, fleet: &Fleet) -> Vec<(usize, usize)> {
+        let kept = |pair: usize| {
+            let user = sender(self.base, pair);
+            let path = format!("/v1/users/{user}/history?limit=1000");
+            let answer = ask(&fleet.address(), "GET", &path, &tokens(fleet).user(user).unwrap(), "").unwrap();
+            let page: serde_json::Value = serde_json::from_str(&answer.body).unwrap_or_else(|_| panic!("{answer:?}"));
+            page["items"].as_array().unwrap_or_else(|| panic!("{answer:?}")).len()
+        };
+        let log = self.log.lock();
+        let seen = |pair: usize| -> BTreeSet<u64> {
+            log.arrivals.iter().filter(|one| one.pair == pair).map(|one| one.ts).collect()
+        };
+        (0..3).map(|pair| (seen(pair).len(), kept(pair))).collect()
     }
 }
 
@@ -237,8 +263,22 @@ impl Company {
                 self.torn.push(tokio::task::spawn_local(Rc::new(person).live()));
             }
         }
+        let log = self.log.clone();
+        let stalls = tokio::task::spawn_local(note_stalls(log));
         for person in self.torn {
             person.await.unwrap();
+        }
+        stalls.abort();
+    }
+}
+
+async fn note_stalls(log: Arc<Mutex<Log>>) {
+    loop {
+        let before = wall_ms();
+        sleep(STALL_LOOK).await;
+        let late = wall_ms().saturating_sub(before + STALL_LOOK.as_millis() as u64);
+        if late > 10 {
+            log.lock().stalls.push((before, late));
         }
     }
 }

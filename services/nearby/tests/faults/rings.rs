@@ -28,9 +28,9 @@ fn a_hundred_changes_in_a_row() {
     with_fleet(|fleet| {
         let spares = [(); 2].map(|()| RedisServer::start_with(&PUBSUB_OPTIONS));
         let (_, (cut_off, epochs)) = judged(fleet, Terms::strict(66.0, 8_000), || {
-            let over = AtomicBool::new(false);
+            let (over, before) = (AtomicBool::new(false), epoch_of(&fleet.run(&["ring", "status"]).unwrap()));
             thread::scope(|scope| {
-                let learning = scope.spawn(|| watch_them_learn(fleet, &over));
+                let learning = scope.spawn(|| watch_them_learn(fleet, before, &over));
                 let cut_off = change_all_the_time(fleet, &spares);
                 pass(1.0);
                 over.store(true, Ordering::Relaxed);
@@ -84,14 +84,11 @@ fn epoch_of(status: &str) -> u64 {
     status.lines().next().and_then(|line| line.strip_prefix("epoch ")).unwrap().parse().unwrap()
 }
 
-/// For each epoch from now on: how long after it was in etcd every gateway published by it, or by a later one, in ms.
-fn watch_them_learn(fleet: &Fleet, over: &AtomicBool) -> BTreeMap<u64, Option<u64>> {
-    let before = epoch_of(&fleet.run(&["ring", "status"]).unwrap());
-    // Each change adds one to both.
-    let offset = version(fleet) - before;
+/// For each epoch after `before`: how long after it was in etcd every gateway published by it, or by a later one, in ms.
+fn watch_them_learn(fleet: &Fleet, before: u64, over: &AtomicBool) -> BTreeMap<u64, Option<u64>> {
     let (mut written, mut learned) = (BTreeMap::new(), BTreeMap::new());
     while !over.load(Ordering::Relaxed) {
-        let epoch = version(fleet) - offset;
+        let epoch = version(fleet);
         for epoch in before + 1..=epoch {
             written.entry(epoch).or_insert_with(wall_ms);
         }
@@ -104,7 +101,7 @@ fn watch_them_learn(fleet: &Fleet, over: &AtomicBool) -> BTreeMap<u64, Option<u6
     written.keys().map(|epoch| (*epoch, learned.get(epoch).copied())).collect()
 }
 
-/// How often the ring's document has been written: `nearby/doc/ring`.
+/// How often the ring's document `nearby/doc/ring` has been written: its epoch, since each change adds one to both.
 fn version(fleet: &Fleet) -> u64 {
     let answer = fleet.etcd.ask("/v3/kv/range", r#"{"key":"bmVhcmJ5L2RvYy9yaW5n"}"#);
     let (_, version) = answer.split_once(r#""version":""#).unwrap_or_else(|| panic!("{answer}"));

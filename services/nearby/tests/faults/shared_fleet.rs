@@ -77,6 +77,12 @@ fn heal(fleet: &Fleet) {
     until("all behind HAProxy", 10.0, || processes(fleet).all(|server| fleet.haproxy.sends_to(server.name())));
     until("the ring whole", 60.0, || ring_is_whole(fleet));
     until("the spools empty", 60.0, || spooled(fleet) == 0);
+    until("everybody gone", 60.0, || connected(fleet) == 0);
+}
+
+/// Connections that watch, on all gateways.
+pub(crate) fn connected(fleet: &Fleet) -> u64 {
+    fleet.gateways.iter().map(|gateway| metric(gateway, "nearby_viewers")).sum()
 }
 
 fn revive_servers(fleet: &Fleet) {

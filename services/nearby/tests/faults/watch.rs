@@ -34,6 +34,12 @@ impl Watch {
     pub(crate) fn rest(mut self, fleet: &Fleet) {
         self.pairs.rest();
         until("the spools empty", 60.0, || spooled(fleet) == 0);
+        // A page holds a thousand: 100 s.
+        let kept = self.pairs.seen_and_kept(fleet);
+        assert!(
+            kept.iter().all(|(seen, kept)| *kept >= (*seen).min(1_000)),
+            "seen by friends and in the history: {kept:?}"
+        );
         println!("all {} acknowledged points are in the history", self.poster.rest());
     }
 }
