@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use servers::fleet::Fleet;
 
-use crate::http::ask;
+use crate::http::{ask, insist};
 use crate::shared_fleet::{fresh_users, tokens};
 use crate::times::{pass, percentile, wall_ms};
 
@@ -72,7 +72,7 @@ impl Poster {
 
     fn introduce(&self, tokens: &Tokens) {
         let path = format!("/v1/users/{}", self.user);
-        let answer = ask(&self.address, "PUT", &path, &tokens.backend().unwrap(), r#"{"name":"Poster"}"#).unwrap();
+        let answer = insist(&self.address, "PUT", &path, &tokens.backend().unwrap(), r#"{"name":"Poster"}"#).unwrap();
         assert!(answer.status < 300, "{answer:?}");
     }
 
@@ -92,7 +92,7 @@ impl Poster {
         let acknowledged: BTreeSet<u64> =
             self.posts.lock().iter().filter(|post| post.acknowledged).map(|post| post.number).collect();
         let path = format!("/v1/users/{}/history?limit=1000", self.user);
-        let answer = ask(&self.address, "GET", &path, &self.token, "").unwrap();
+        let answer = insist(&self.address, "GET", &path, &self.token, "").unwrap();
         let page: Value = serde_json::from_str(&answer.body).unwrap_or_else(|_| panic!("{answer:?}"));
         assert!(page["next_cursor"].is_null(), "more than a page");
         let items = page["items"].as_array().unwrap_or_else(|| panic!("{answer:?}"));

@@ -32,3 +32,16 @@ pub(crate) fn ask(address: &str, method: &str, path: &str, token: &str, body: &s
     };
     Ok(Answer { status, body: body.to_owned() })
 }
+
+/// Asks again while the answer is 503, as everybody is told to: a process whose database was away notices that it is back
+/// when it is asked.
+pub(crate) fn insist(address: &str, method: &str, path: &str, token: &str, body: &str) -> Result<Answer> {
+    for _ in 0..30 {
+        let answer = ask(address, method, path, token, body)?;
+        if answer.status != 503 {
+            return Ok(answer);
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    ask(address, method, path, token, body)
+}

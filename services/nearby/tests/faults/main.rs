@@ -4,7 +4,11 @@
 //! All share one fleet, one after the other, and each leaves it well. The quick ones run with every test; the others
 //! take longer than 20 s each and run by `./test faults`.
 
-#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "the helpers of tests are tests too, and print what they measure"
+)]
 
 mod acquaint;
 mod arrivals;

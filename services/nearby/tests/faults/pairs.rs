@@ -21,7 +21,7 @@ use tokio::task::LocalSet;
 use tokio::time::{interval, sleep, timeout};
 
 use crate::acquaint::acquaint_over;
-use crate::http::ask;
+use crate::http::insist;
 use crate::shared_fleet::{fresh_users, tokens};
 use crate::times::{percentile, until, wall_ms};
 
@@ -195,7 +195,7 @@ impl Pairs {
         let kept = |pair: usize| {
             let user = sender(self.base, pair);
             let path = format!("/v1/users/{user}/history?limit=1000");
-            let answer = ask(&fleet.address(), "GET", &path, &tokens(fleet).user(user).unwrap(), "").unwrap();
+            let answer = insist(&fleet.address(), "GET", &path, &tokens(fleet).user(user).unwrap(), "").unwrap();
             let page: serde_json::Value = serde_json::from_str(&answer.body).unwrap_or_else(|_| panic!("{answer:?}"));
             page["items"].as_array().unwrap_or_else(|| panic!("{answer:?}")).len()
         };

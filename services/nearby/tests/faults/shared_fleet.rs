@@ -8,6 +8,7 @@ use servers::fleet::{Fleet, FleetOptions};
 use servers::nearby::NearbyServer;
 use servers::proxy::Way;
 
+use crate::http::ask;
 use crate::times::{pass, until};
 
 /// How long a silent friend is shown.
@@ -77,7 +78,18 @@ fn heal(fleet: &Fleet) {
     until("all behind HAProxy", 10.0, || processes(fleet).all(|server| fleet.haproxy.sends_to(server.name())));
     until("the ring whole", 60.0, || ring_is_whole(fleet));
     until("the spools empty", 60.0, || spooled(fleet) == 0);
+    until("the records answered", 60.0, || records_answer(fleet));
     until("everybody gone", 60.0, || connected(fleet) == 0);
+}
+
+/// Whether the API and every gateway reach the database.
+fn records_answer(fleet: &Fleet) -> bool {
+    let user = model::UserId(1);
+    let (own, backend) = (tokens(fleet).user(user).unwrap(), tokens(fleet).backend().unwrap());
+    let made = |api: &NearbyServer| ask(&api.address(), "PUT", "/v1/users/1", &backend, r#"{"name":"One"}"#);
+    let asked = |gateway: &NearbyServer| ask(&gateway.address(), "GET", "/v1/nearby?lat=1&lon=1", &own, "");
+    let mut answers = fleet.apis.iter().map(made).chain(fleet.gateways.iter().map(asked));
+    answers.all(|answer| answer.is_ok_and(|answer| answer.status < 300))
 }
 
 /// Connections that watch, on all gateways.
