@@ -1,6 +1,6 @@
 //! Making frames, at the moment of sending.
 
-use model::{Level, Meters, MonotonicMs, SharedFix, UserId};
+use model::{Edge, Level, Meters, MonotonicMs, SharedFix, UserId};
 use protocol::client::GoneReason;
 
 use super::sources::{MOVED, TOLD};
@@ -66,33 +66,35 @@ impl Shard {
         Drained { more: !target.pending.is_empty() }
     }
 
+    /// Everything that an edge leads to is looked up once: each is a miss of the caches in a large shard.
     fn news_of(&mut self, viewer: u32, edge: u16, now: MonotonicMs) -> Option<News> {
-        let entry = self.entry(viewer, edge, now);
-        let applied = self.applied;
-        let (source, watch) = self.watch(viewer, edge)?;
+        let slot = *self.viewers.get(viewer)?.edges.get(usize::from(edge))?;
+        let (source, fix) = self.sources.with_fix(slot.source)?;
+        let friend = source.user;
+        let watch = source.watches.get_mut(slot.watch())?;
         let level = Shard::level(watch)?;
         let (told, moved) = (watch.state & TOLD != 0, watch.state & MOVED != 0);
-        if let Some(entry) = entry {
+        let permission = Edge { level, policy: self.applied };
+        if let Some((fix, entry)) =
+            fix.and_then(|fix| Some((fix, self.viewers.eye(viewer).entry(permission, fix, now)?)))
+        {
             watch.state = TOLD;
-            let expires = self.sources.fix(source).map(|fix| fix.expires);
             return (moved || !told).then_some(News::Friend {
                 shared: entry.shared,
                 distance: entry.distance,
-                moved: expires.filter(|_| moved),
+                moved: moved.then_some(fix.expires),
             });
         }
         // Taken in under permissions newer than ours: looked at again when we have caught up.
-        if self.sources.fix(source).is_some_and(|fix| fix.policy > applied) {
+        if fix.is_some_and(|fix| fix.policy > self.applied) {
             return None;
         }
-        if let Some((_, watch)) = self.watch(viewer, edge) {
-            watch.state = 0;
-        }
-        let reason = match self.sources.fix(source) {
+        watch.state = 0;
+        let reason = match fix {
             _ if level == Level::Hidden => GoneReason::Hidden,
             Some(fix) if fix.expires > now => GoneReason::OutOfRange,
             _ => GoneReason::Inactive,
         };
-        told.then_some(News::Gone(self.friend(source)?, reason))
+        told.then_some(News::Gone(friend, reason))
     }
 }

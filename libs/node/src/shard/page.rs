@@ -1,10 +1,11 @@
 //! The list of near friends, page by page.
 
-use model::{Fix, Meters, MonotonicMs, Place, PolicyVersion, Radius, SharedFix, UserId};
+use model::{Edge, Fix, Meters, MonotonicMs, Place, PolicyVersion, Radius, SharedFix, UserId};
 use ports::Friendship;
 use protocol::client::{Limit, PageCursor};
 
 use super::sources::{MOVED, TOLD};
+use super::viewers::Eye;
 use super::{Shard, ViewerId};
 
 /// One friend of a page.
@@ -123,17 +124,11 @@ impl Shard {
         near
     }
 
-    /// What a viewer may see of one friend now, if that is within the radius. The only place in the engine that lets
-    /// a position out.
-    pub(super) fn entry(&mut self, viewer: u32, edge: u16, now: MonotonicMs) -> Option<Entry> {
+    fn entry(&mut self, viewer: u32, edge: u16, now: MonotonicMs) -> Option<Entry> {
         let (source, watch) = self.watch(viewer, edge)?;
         let level = Shard::level(watch)?;
-        let shared = self.edge(level).reveal(self.sources.fix(source)?, now)?;
-        let eye = self.viewers.eye(viewer);
-        let place = eye.place?;
-        eye.radius
-            .holds(&place, shared.place())
-            .then(|| Entry { shared, distance: shared.distance_from(place.position()) })
+        let permission = self.edge(level);
+        self.viewers.eye(viewer).entry(permission, self.sources.fix(source)?, now)
     }
 
     /// The index of the control log up to which edges here are known to hold.
@@ -144,5 +139,17 @@ impl Shard {
     /// Who an edge leads to.
     pub(super) fn friend(&self, source: u32) -> Option<UserId> {
         self.sources.get(source).map(|source| source.user)
+    }
+}
+
+impl Eye {
+    /// What a viewer may see of one friend now, if that is within the radius. The only place in the engine that lets
+    /// a position out to who stays; a visitor's is [`Shard::look_once`].
+    pub(super) fn entry(&self, permission: Edge, fix: &Fix, now: MonotonicMs) -> Option<Entry> {
+        let shared = permission.reveal(fix, now)?;
+        let place = self.place.as_ref()?;
+        self.radius
+            .holds(place, shared.place())
+            .then(|| Entry { shared, distance: shared.distance_from(place.position()) })
     }
 }

@@ -107,6 +107,13 @@ impl Sources {
         self.fixes.get(slot as usize)
     }
 
+    /// A source with its fix.
+    pub(super) fn with_fix(&mut self, at: u32) -> Option<(&mut Source, Option<&Fix>)> {
+        let source = self.entries.get_mut(at as usize)?.as_mut()?;
+        let fix = self.fixes.get(source.fix as usize);
+        Some((source, fix))
+    }
+
     pub(super) fn set_fix(&mut self, at: u32, fix: Fix) {
         let Some(source) = self.entries.get_mut(at as usize).and_then(Option::as_mut) else { return };
         source.silent = false;
