@@ -12,9 +12,12 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::Request;
+use axum::extract::{FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{Method, Version};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
@@ -292,14 +295,44 @@ impl HttpBody for Timely {
     }
 }
 
-/// A TCP stream that counts what the kernel took, and fails when it takes nothing for too long.
-struct Metered {
+/// Takes the TCP connection over from HTTP, once the response that switches protocols has been written.
+pub struct Takeover(OnUpgrade);
+
+impl<S: Send + Sync> FromRequestParts<S> for Takeover {
+    /// Not a request after which a connection speaks something else.
+    type Rejection = ();
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Takeover, ()> {
+        if parts.method != Method::GET || parts.version != Version::HTTP_11 {
+            return Err(());
+        }
+        parts.extensions.remove::<OnUpgrade>().map(Takeover).ok_or(())
+    }
+}
+
+impl Takeover {
+    /// The connection, and what was read of it beyond the request; `None` if it ended before.
+    pub async fn connection(self) -> Option<(Metered, Bytes)> {
+        let upgraded = self.0.await.ok()?.downcast::<TokioIo<Metered>>().ok()?;
+        Some((upgraded.io.into_inner(), upgraded.read_buf))
+    }
+}
+
+/// A TCP stream that counts what the kernel took, asks its [`Wire`]'s conditions before each write, fails when the
+/// kernel takes nothing for too long, and holds its place among the open connections until it is dropped.
+pub struct Metered {
     stream: TcpStream,
     wire: Arc<Wire>,
     patience: Duration,
     /// Runs while the kernel takes nothing.
     late: Option<Pin<Box<Sleep>>>,
     _place: Place,
+}
+
+impl fmt::Debug for Metered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metered").field("wire", &self.wire).finish_non_exhaustive()
+    }
 }
 
 impl Drop for Metered {

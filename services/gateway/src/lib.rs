@@ -1,12 +1,13 @@
 //! Everything that carries positions live: the WebSocket, the nearby call, posted positions.
 //!
 //! One connection, in reading order: `admission` before anything costs something, `upgrade` decides whether to speak,
-//! `socket` speaks. `nearby` and `locations` are the same engine's verbs for callers without a connection.
+//! `socket` speaks, in the frames of `websocket`. `nearby` and `locations` are the same engine's verbs for callers without a connection.
 
 mod state;
 mod admission;
 mod upgrade;
 mod socket;
+mod websocket;
 mod nearby;
 mod locations;
 

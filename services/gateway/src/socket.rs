@@ -1,23 +1,25 @@
 //! One WebSocket: frames in, news out, until one of the two ends it.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
-use futures_util::SinkExt;
 use model::{MonotonicMs, TimestampMs, UserId};
 use node::{Refused, Session, Signal};
-use protocol::client::{BadFrame, ClientFrame, ErrorCode, ServerFrame, decode};
+use protocol::client::{BadFrame, ClientFrame, ErrorCode, Init, ServerFrame, decode};
 use protocol::close::CloseCode;
 use rand::RngExt;
 use tokio::time::{sleep, timeout};
-use tungstenite::Error as WsError;
-use tungstenite::error::CapacityError;
 use web::{AuthError, Wire};
 
 use crate::state::GatewayState;
+use crate::websocket::{Broken, Heard, WebSocket};
+
+/// Bytes that are read and not looked at from a client that has broken the rules, before the connection is dropped:
+/// dropped with bytes unread, it could take the close with it.
+const DISCARDED_BYTES: usize = 64 * 1_024;
 
 /// Why a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,8 +83,9 @@ impl Connection {
     pub(crate) async fn run(mut self) {
         let signal = self.signal.clone();
         let end = tokio::select! {
-            end = self.speak() => end,
+            biased;
             () = signal.is_cut() => End::Gone,
+            end = self.speak(&signal) => end,
         };
         if let End::Close(code) = end {
             // A client that is cut, or that does not read, does not get to see it.
@@ -96,24 +99,36 @@ impl Connection {
         session.close().await;
     }
 
-    async fn speak(&mut self) -> End {
+    async fn speak(&mut self, signal: &Signal) -> End {
         loop {
-            self.signal.wake_at(self.next_deadline());
-            let signal = self.signal.clone();
-            let heard = tokio::select! {
-                () = signal.rung() => None,
-                () = self.own_moment() => None,
-                message = self.ws.recv() => Some(message),
-            };
-            let step = match heard {
-                None => self.attend().await,
-                Some(Some(Ok(message))) => self.hear(message).await,
-                Some(Some(Err(error))) => Err(end_of(error)),
-                Some(None) => Err(End::Gone),
-            };
-            if let Err(end) = step {
+            if let Err(end) = self.turn(signal).await {
                 return end;
             }
+        }
+    }
+
+    /// Waits for the bell, for a moment of its own or for the client, and does what they ask for.
+    async fn turn(&mut self, signal: &Signal) -> Result<(), End> {
+        signal.wake_at(self.next_deadline());
+        let mut bell = pin!(signal.rung());
+        let mut moment = pin!(self.own_moment());
+        let ws = &mut self.ws;
+        // Both are looked at each time, so that neither a busy client nor busy friends keep the other waiting.
+        let (rung, heard) = poll_fn(|cx| {
+            let rung = bell.as_mut().poll(cx).is_ready() | moment.as_mut().poll(cx).is_ready();
+            match ws.poll_heard(cx) {
+                Poll::Ready(heard) => Poll::Ready((rung, Some(heard))),
+                Poll::Pending if rung => Poll::Ready((rung, None)),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await;
+        if rung {
+            self.attend().await?;
+        }
+        match heard {
+            Some(heard) => self.hear(heard.map_err(end_of)?).await,
+            None => Ok(()),
         }
     }
 
@@ -137,7 +152,8 @@ impl Connection {
         }
         if silent >= self.state.limits.ping_after && !self.pinged {
             self.pinged = true;
-            self.write([Message::Ping(Default::default())]).await?;
+            self.ws.push_ping();
+            self.write().await?;
         }
         self.write_news(now).await
     }
@@ -184,18 +200,20 @@ impl Connection {
         }
     }
 
-    async fn hear(&mut self, message: Message) -> Result<(), End> {
+    async fn hear(&mut self, heard: Heard) -> Result<(), End> {
         self.heard_at = self.state.node.clock().monotonic();
         self.pinged = false;
-        let text = match message {
-            Message::Text(text) => text,
-            // Answered by the library at the next write.
-            Message::Ping(_) => return self.write([]).await,
-            Message::Pong(_) => return Ok(()),
-            Message::Binary(_) => return Err(End::Close(CloseCode::Policy)),
-            Message::Close(_) => {
-                // The library has the answer ready: a client that hears none takes the connection for broken.
-                self.write([]).await?;
+        let text = match heard {
+            Heard::Text(text) => text,
+            Heard::Ping(payload) => {
+                self.ws.push_pong(&payload);
+                return self.write().await;
+            }
+            Heard::Pong => return Ok(()),
+            Heard::Close(code) => {
+                // A client that hears no answer takes the connection for broken.
+                self.ws.push_close(code, "");
+                self.write().await?;
                 return Err(End::Gone);
             }
         };
@@ -225,17 +243,20 @@ impl Connection {
         }
         match frame {
             ClientFrame::Location(report) => self.session.location(&report).map(|()| None),
-            ClientFrame::Init(init) => {
-                let patience = self.state.limits.connecting_patience;
-                let _place = self.state.admission.wait(patience).await.ok_or(Refused::Silent)?;
-                let first = self.session.init(&init).await?;
-                self.init_by = None;
-                Ok(Some(first))
-            }
+            // Rare, and large while they wait: not to be part of every connection.
+            ClientFrame::Init(init) => Box::pin(self.begin(&init)).await.map(Some),
+            ClientFrame::Auth(token) => Box::pin(self.authenticate(&token)).await.map(|()| None),
             ClientFrame::More(cursor) => self.session.more(cursor).map(Some),
             ClientFrame::Radius(radius) => self.session.radius(radius).map(Some),
-            ClientFrame::Auth(token) => self.authenticate(&token).await.map(|()| None),
         }
+    }
+
+    async fn begin(&mut self, init: &Init) -> Result<ServerFrame, Refused> {
+        let patience = self.state.limits.connecting_patience;
+        let _place = self.state.admission.wait(patience).await.ok_or(Refused::Silent)?;
+        let first = self.session.init(init).await?;
+        self.init_by = None;
+        Ok(first)
     }
 
     async fn authenticate(&mut self, token: &str) -> Result<(), Refused> {
@@ -268,7 +289,8 @@ impl Connection {
     }
 
     async fn answer(&mut self, frame: &ServerFrame) -> Result<(), End> {
-        self.write([text(frame)]).await?;
+        self.ws.push(frame);
+        self.write().await?;
         self.session.flushed();
         Ok(())
     }
@@ -289,37 +311,38 @@ impl Connection {
             if news.frames.is_empty() {
                 return Ok(());
             }
-            self.write(news.frames.iter().map(text)).await?;
+            self.ws.expect(news.frames.len());
+            news.frames.iter().for_each(|frame| self.ws.push(frame));
+            let more = news.more;
+            drop(news);
+            self.write().await?;
             self.session.flushed();
             if !interval.is_zero() {
                 self.news_from = self.state.node.clock().monotonic().after(interval);
             }
-            if !news.more {
+            if !more {
                 return Ok(());
             }
         }
     }
 
-    /// Hands messages to the kernel in as few writes as they fit into, and waits until it has taken them all; as long
+    /// Hands what was pushed to the kernel, in one write if it takes it, and waits until it has taken it all; as long
     /// as the client takes something now and then.
-    async fn write(&mut self, messages: impl IntoIterator<Item = Message>) -> Result<(), End> {
+    async fn write(&mut self) -> Result<(), End> {
         let Connection { ws, wire, state, session, .. } = self;
-        let all = while_allowed(session, async {
-            for message in messages {
-                ws.feed(message).await?;
-            }
-            ws.flush().await
-        });
-        tokio::pin!(all);
+        let first = poll_fn(|cx| Poll::Ready(poll_write(ws, session, cx))).await;
+        if let Poll::Ready(done) = first {
+            return done;
+        }
+        // Only who does not read gets a timer.
         let (mut written, mut stalled) = (wire.written(), Duration::ZERO);
         let step = state.limits.stall / 10;
         loop {
-            tokio::select! {
-                biased;
-                done = &mut all => return done.ok_or(End::Gone)?.map_err(end_of),
-                // Looked at often: what is taken at the beginning, up to the size of the buffers, is no reading.
-                () = sleep(step) => stalled += step,
+            if let Ok(done) = timeout(step, poll_fn(|cx| poll_write(ws, session, cx))).await {
+                return done;
             }
+            // Looked at often: what is taken at the beginning, up to the size of the buffers, is no reading.
+            stalled += step;
             if std::mem::replace(&mut written, wire.written()) != written {
                 stalled = Duration::ZERO;
             } else if stalled >= state.limits.stall {
@@ -332,39 +355,46 @@ impl Connection {
     async fn say_goodbye(&mut self, code: CloseCode) {
         let user: UserId = self.session.user();
         tracing::debug!(?user, code = code.code(), "closing a connection");
-        let frame = CloseFrame { code: code.code(), reason: Utf8Bytes::from_static(code.reason()) };
-        let patience = self.state.limits.stall_close;
-        let Connection { ws, session, .. } = self;
-        let closed = timeout(
-            patience,
-            while_allowed(session, async {
-                ws.send(Message::Close(Some(frame))).await?;
-                SinkExt::flush(ws).await
-            }),
-        );
-        if matches!(closed.await, Ok(Some(Ok(())))) {
-            let _ =
-                timeout(self.state.limits.close_patience, async { while let Some(Ok(_)) = self.ws.recv().await {} })
-                    .await;
+        let Connection { ws, session, state, .. } = self;
+        ws.push_close(Some(code.code()), code.reason());
+        let closed = timeout(state.limits.stall_close, poll_fn(|cx| poll_write(ws, session, cx)));
+        if matches!(closed.await, Ok(Ok(()))) {
+            let _ = timeout(state.limits.close_patience, hear_goodbye(ws)).await;
         }
     }
 }
 
-/// Works as long as what is under way may be written; `None` when it may not any more.
-async fn while_allowed<T>(session: &Session, work: impl Future<Output = T>) -> Option<T> {
-    tokio::pin!(work);
-    poll_fn(|cx| if session.may_write() { work.as_mut().poll(cx).map(Some) } else { Poll::Ready(None) }).await
+/// Reads on until the client closes, too.
+async fn hear_goodbye(ws: &mut WebSocket) {
+    let broken = loop {
+        match poll_fn(|cx| ws.poll_heard(cx)).await {
+            Ok(Heard::Close(_)) => return,
+            Ok(_) => {}
+            Err(broken) => break broken,
+        }
+    };
+    let mut left = if broken == Broken::Gone { 0 } else { DISCARDED_BYTES };
+    while left > 0 {
+        match poll_fn(|cx| ws.poll_discard(cx)).await {
+            Ok(read) => left = left.saturating_sub(read),
+            Err(_) => return,
+        }
+    }
 }
 
-fn text(frame: &ServerFrame) -> Message {
-    Message::Text(Utf8Bytes::from(frame.encode()))
+/// Writes as long as what is under way may be written, which is asked before each try.
+fn poll_write(ws: &mut WebSocket, session: &Session, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+    if !session.may_write() {
+        return Poll::Ready(Err(End::Gone));
+    }
+    Poll::Ready(ready!(ws.poll_flush(cx)).map_err(end_of))
 }
 
-/// What a failed read or write means for the client.
-fn end_of(error: axum::Error) -> End {
-    match error.into_inner().downcast_ref::<WsError>() {
-        Some(WsError::Capacity(CapacityError::MessageTooLong { .. })) => End::Close(CloseCode::TooBig),
-        Some(WsError::Utf8(_) | WsError::Protocol(_) | WsError::Capacity(_)) => End::Close(CloseCode::Policy),
-        _ => End::Gone,
+/// What it means for the client that no more can be heard.
+fn end_of(broken: Broken) -> End {
+    match broken {
+        Broken::Gone => End::Gone,
+        Broken::Rules => End::Close(CloseCode::Policy),
+        Broken::TooBig => End::Close(CloseCode::TooBig),
     }
 }

@@ -2,23 +2,27 @@
 
 use std::sync::Arc;
 
-use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::body::Body;
 use axum::extract::{Extension, State};
-use axum::http::header::{AUTHORIZATION, ORIGIN, SEC_WEBSOCKET_PROTOCOL};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::header::{
+    AUTHORIZATION, CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use protocol::{BEARER_SUBPROTOCOL_PREFIX, SUBPROTOCOL};
+use sha1::{Digest, Sha1};
 use web::tokens::{AuthError, bearer};
-use web::{Problem, Wire};
+use web::{Problem, Takeover, Wire};
 
 use crate::socket;
 use crate::state::GatewayState;
+use crate::websocket::WebSocket;
 
-/// Bytes read from a connection at a time, and kept for it: a `location` frame is about 120.
-const READ_BUFFER_BYTES: usize = 1_024;
-/// Frames that are ready together go out in one write of up to this many bytes.
-const WRITE_BUFFER_BYTES: usize = 4 * 1_024;
+/// What RFC 6455 puts behind the client's key.
+const KEY_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// Speaks `nearby.v1.json`: the frames are in `schema/`.
 ///
@@ -32,13 +36,13 @@ pub(crate) async fn socket(
     State(state): State<GatewayState>,
     Extension(wire): Extension<Arc<Wire>>,
     headers: HeaderMap,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    takeover: Result<Takeover, ()>,
 ) -> Result<Response, Problem> {
-    let upgrade = upgrade.map_err(|_| {
-        Problem::bad_request(
+    let (Ok(takeover), Some(accepted)) = (takeover, accept(&headers)) else {
+        return Err(Problem::bad_request(
             "this is a WebSocket endpoint: send `Connection: Upgrade`, `Upgrade: websocket`, version 13",
-        )
-    })?;
+        ));
+    };
     check_draining(&state)?;
     let place = state.admission.enter()?;
     check_origin(&headers, &state.origins)?;
@@ -51,20 +55,40 @@ pub(crate) async fn socket(
     check_draining(&state)?;
     state.must_exist(user).await?;
     drop(place);
-    let upgrade = upgrade
-        .read_buffer_size(READ_BUFFER_BYTES)
-        .write_buffer_size(WRITE_BUFFER_BYTES)
-        .max_write_buffer_size(node::limits::SLOW_READER_BYTES)
-        .max_message_size(state.limits.message_bytes)
-        .max_frame_size(state.limits.message_bytes)
-        .protocols([SUBPROTOCOL]);
     let connections = state.connections.clone();
-    let mut response = upgrade.on_upgrade(move |ws| {
-        connections.track_future(socket::Connection::new(state, ws, wire, session, caller.expires).run())
+    connections.spawn(async move {
+        if let Some((stream, ahead)) = takeover.connection().await {
+            let ws = WebSocket::new(stream, &ahead, state.limits.message_bytes);
+            drop(ahead);
+            socket::Connection::new(state, ws, wire, session, caller.expires).run().await;
+        }
     });
-    debug_assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
-    response.headers_mut().remove("content-length");
-    Ok(response)
+    Ok(switching(accepted, subprotocols(&headers).any(|entry| entry == SUBPROTOCOL)))
+}
+
+/// The value of `Sec-WebSocket-Accept`, if a WebSocket of the version that there is is asked for.
+fn accept(headers: &HeaderMap) -> Option<HeaderValue> {
+    let says = |name: HeaderName, wanted: &str| {
+        let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
+        lines.flat_map(|line| line.split(',')).any(|entry| entry.trim().eq_ignore_ascii_case(wanted))
+    };
+    let asked = says(CONNECTION, "upgrade") && says(UPGRADE, "websocket") && says(SEC_WEBSOCKET_VERSION, "13");
+    let key = headers.get(SEC_WEBSOCKET_KEY).filter(|_| asked)?;
+    let digest = Sha1::new().chain_update(key.as_bytes()).chain_update(KEY_SUFFIX).finalize();
+    HeaderValue::from_str(&STANDARD.encode(digest)).ok()
+}
+
+fn switching(accepted: HeaderValue, names_protocol: bool) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accepted);
+    if names_protocol {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    }
+    response
 }
 
 fn check_draining(state: &GatewayState) -> Result<(), Problem> {

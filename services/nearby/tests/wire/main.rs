@@ -24,6 +24,7 @@ mod logs;
 mod pages;
 mod rates;
 mod revokes;
+mod sockets;
 mod stops;
 mod strangers;
 mod tokens;
