@@ -11,7 +11,7 @@ mod sessions;
 
 pub use broker::{
     Break, BrokerCounters, BrokerSettings, Connection, Dial, PubSubAnswer, PubSubStatus, RedisBroker, Stream,
-    Unreachable, pubsub_status,
+    Unreachable, announce_ring, pubsub_status,
 };
 pub use cache::RedisCache;
 pub use sessions::RedisSessions;

@@ -21,7 +21,9 @@ use ports::{
 };
 use prometheus_client::registry::Registry;
 use protocol::ring::RingDocument;
-use redis_backend::{BrokerCounters, BrokerSettings, RedisBroker, RedisCache, RedisSessions, pubsub_status};
+use redis_backend::{
+    BrokerCounters, BrokerSettings, RedisBroker, RedisCache, RedisSessions, announce_ring, pubsub_status,
+};
 pub use redis_backend::{PubSubAnswer, PubSubStatus};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -236,6 +238,11 @@ pub fn discovery(cluster: &Cluster) -> Result<Arc<dyn Discovery>, PortError> {
 /// What the pub/sub nodes of a ring say of themselves.
 pub async fn ask_ring(cluster: &Cluster, ring: &RingDocument) -> Vec<PubSubStatus> {
     pubsub_status(ring, &cluster.prefix).await
+}
+
+/// Tells the gateways that there is another ring.
+pub async fn announce(cluster: &Cluster, ring: &RingDocument) {
+    announce_ring(ring, &cluster.prefix).await;
 }
 
 /// Brings the database to the newest schema.

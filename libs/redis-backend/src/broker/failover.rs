@@ -6,10 +6,12 @@
 //! While discovery is down nothing changes.
 //!
 //! Votes are messages like any other: they may be lost, and are repeated as long as the opinion holds. Each names the
-//! epoch that it is about, so that a vote that comes late counts for nothing.
+//! epoch that it is about, so that a vote that comes late counts for nothing. On the same channel goes the news that
+//! there is another ring, said once by whoever changed it: who misses it asks discovery within a second anyway.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -67,12 +69,28 @@ impl Opinion {
 #[derive(Default)]
 pub(crate) struct Votes {
     votes: Mutex<BTreeMap<(Opinion, NodeId), Instant>>,
+    /// The epoch that was announced and not looked for yet; 0 when there is none.
+    announced: AtomicU64,
     news: Notify,
 }
 
+/// What is said of a ring that has just been made.
+pub(crate) fn announcement(epoch: u64) -> String {
+    format!("ring {epoch}")
+}
+
+fn announced(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text.strip_prefix(b"ring ")?).ok()?.parse().ok()
+}
+
 impl Votes {
-    /// A vote arrived; `false` if it is none.
+    /// A vote or an announcement arrived; `false` if it is neither.
     pub(crate) fn hear(&self, text: &[u8]) -> bool {
+        if let Some(epoch) = announced(text) {
+            self.announced.fetch_max(epoch, Ordering::AcqRel);
+            self.news.notify_one();
+            return true;
+        }
         let Some((voter, opinion)) = Opinion::parse(text) else { return false };
         self.take(voter, opinion);
         true
@@ -111,7 +129,12 @@ pub(super) async fn run(shared: Arc<Shared>) {
         tokio::select! {
             biased;
             () = shared.stop.cancelled() => return,
-            () = shared.votes.news.notified() => {}
+            () = shared.votes.news.notified() => {
+                // Asked for once: what is said here is no authority.
+                if shared.votes.announced.swap(0, Ordering::AcqRel) > shared.epoch.load(Ordering::Acquire) {
+                    shared.suspicion.notify_one();
+                }
+            }
             _ = look.tick() => shared.vote(&mut since),
         }
         shared.count_votes().await;
@@ -139,18 +162,17 @@ impl Shared {
             };
             if is_due {
                 let opinion = Opinion { epoch: document.epoch, down: !down, name: named.name.clone() };
-                self.say(&view.nodes, &opinion);
+                self.say(&view.nodes, &opinion.text(self.names.node()));
                 self.votes.take(self.names.node(), opinion);
             }
         }
     }
 
-    fn say(&self, nodes: &[Arc<PubSubNode>], opinion: &Opinion) {
-        let text = opinion.text(self.names.node());
+    fn say(&self, nodes: &[Arc<PubSubNode>], text: &str) {
         for node in nodes {
             let mut bytes = BytesMut::new();
             wire::command(&mut bytes, &[b"PUBLISH", &self.names.votes(), text.as_bytes()]);
-            // Said again soon: nobody waits for the answer.
+            // A vote is said again soon, and a ring is found without: nobody waits for the answer.
             drop(node.publisher.start(bytes, 1, None));
         }
     }
@@ -176,6 +198,7 @@ impl Shared {
                 "taking a pub/sub node out of service, or back in"
             );
             if self.change(opinion).await.is_some() {
+                self.say(&view.nodes, &announcement(opinion.epoch + 1));
                 self.suspicion.notify_one();
             }
         }
@@ -203,6 +226,13 @@ mod tests {
         for text in ["", "ab", "ab 7 sideways a", "ab x down a", "ab 7 down", "ab 7 down a b", "\u{fffd}"] {
             assert_eq!(Opinion::parse(text.as_bytes()), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn an_announcement_is_no_vote_and_survives_its_text() {
+        assert_eq!(announced(announcement(7).as_bytes()), Some(7));
+        assert_eq!(Opinion::parse(announcement(7).as_bytes()), None);
+        assert_eq!((announced(b"ring"), announced(b"ring x"), announced(b"ab 7 down a")), (None, None, None));
     }
 
     #[tokio::test(start_paused = true)]

@@ -41,7 +41,7 @@ use failover::Votes;
 use names::Names;
 pub use planted::Break;
 use publisher::{Identity, Reply};
-pub use status::{PubSubAnswer, PubSubStatus, Unreachable, pubsub_status};
+pub use status::{PubSubAnswer, PubSubStatus, Unreachable, announce_ring, pubsub_status};
 use view::{Nodes, PubSubNode, View};
 
 const BACKEND: &str = "pub/sub";

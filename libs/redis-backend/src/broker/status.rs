@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::dial::{Connection, Dial as _, Tcp};
+use super::failover::announcement;
 use super::names::{Names, publisher_of, subscriber_of};
 use super::wire::{command, frames};
 
@@ -69,6 +70,26 @@ pub async fn pubsub_status(ring: &RingDocument, prefix: &str) -> Vec<PubSubStatu
     let mut all = asked.join_all().await;
     all.sort_unstable_by_key(|(at, _)| *at);
     all.into_iter().map(|(_, status)| status).collect()
+}
+
+/// Tells every gateway that subscribes to a node of this ring that it has been made, so that they need not find out by
+/// themselves. At most once, and for at most a second.
+pub async fn announce_ring(ring: &RingDocument, prefix: &str) {
+    let mut told = JoinSet::new();
+    for node in &ring.nodes {
+        let (address, names) = (node.address.clone(), Names::new(prefix, NodeId(0)));
+        let text = announcement(ring.epoch);
+        told.spawn(timeout(PATIENCE, async move {
+            let mut connection = Tcp.dial(&address).await?;
+            let mut out = BytesMut::new();
+            command(&mut out, &[b"PUBLISH", &names.votes(), text.as_bytes()]);
+            connection.write_all(&out).await?;
+            // The answer says that it has gone out.
+            connection.read_buf(&mut out).await
+        }));
+    }
+    // Who cannot be told finds out.
+    told.join_all().await;
 }
 
 async fn ask(address: &str, prefix: &str) -> Result<PubSubAnswer, Unreachable> {

@@ -8,11 +8,37 @@ use ports::{Arrival, Broker, Channel};
 use rand::prelude::*;
 use servers::proxy::{Proxy, Way};
 use servers::redis::RedisServer;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use crate::conformance::shared_servers;
 use crate::world::{Known, World, channels, publish, ring_node, until_adopted, until_epoch};
 
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Discovery is asked each second; who is told asks at once. Of five changes none waits for that second.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_announced_ring_is_learned_without_waiting_for_the_next_question() {
+    let servers = shared_servers();
+    let world = World::on(&servers).await;
+    let mut brokers = Vec::new();
+    for _ in 0..3 {
+        brokers.push(world.attach(64).await);
+    }
+    let mut slowest = Duration::ZERO;
+    for slot in 0..5 {
+        let (version, ring) = world.ring().await;
+        let next = ring.pin(slot, Some("pubsub-0")).expect("a ring");
+        world.set(version, &next).await;
+        let begun = Instant::now();
+        redis_backend::announce_ring(&next, &world.prefix).await;
+        for (broker, _) in &brokers {
+            until_epoch(broker, next.epoch).await;
+        }
+        slowest = slowest.max(begun.elapsed());
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    assert!(slowest < Duration::from_millis(700), "{slowest:?}");
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_last_value_is_lost_while_nodes_come_and_go() {

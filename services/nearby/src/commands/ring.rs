@@ -90,6 +90,7 @@ async fn change(cluster: &Cluster, verb: &Verb) -> anyhow::Result<()> {
         let current = (document.version > 0).then(|| RingDocument::parse(&document.text)).transpose()?;
         let next = next(current.as_ref(), verb)?;
         if discovery.swap(RING, document.version, &next.text()).await? {
+            backends::announce(cluster, &next).await;
             return Ok(());
         }
     }
