@@ -24,7 +24,7 @@ const HELD: usize = 64 * 1024;
 async fn blocked_since(client: &Raw) -> Instant {
     let (mut held, mut since) = (0, Instant::now());
     while since.elapsed() < Duration::from_secs(2) {
-        if std::mem::replace(&mut held, client.in_kernel()) != held {
+        if std::mem::replace(&mut held, client.in_kernel().await) != held {
             since = Instant::now();
         }
         sleep(Duration::from_millis(50)).await;

@@ -70,7 +70,7 @@ async fn who_says_nothing_or_too_little_is_closed_in_time() {
         raw.send(ask.repeat(20).as_bytes()).await;
         sleep(Duration::from_secs(16)).await;
         // Nothing is written any more: what the kernel has is the rest.
-        let held = raw.in_kernel();
+        let held = raw.in_kernel().await;
         let rest = raw.rest(Duration::from_secs(1)).await;
         assert!(rest.len() <= held, "{} bytes came, {held} were in the kernel", rest.len());
     };

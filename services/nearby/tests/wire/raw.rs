@@ -126,22 +126,10 @@ impl Raw {
     }
 
     /// Bytes that the kernel holds on the way from the server to this client.
-    pub(crate) fn in_kernel(&self) -> usize {
+    pub(crate) async fn in_kernel(&self) -> usize {
         let (here, server) = (self.stream.local_addr().unwrap().port(), self.stream.peer_addr().unwrap().port());
-        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-        let port = |address: &str| u16::from_str_radix(address.rsplit_once(':').unwrap().1, 16).unwrap();
-        let mut held = 0;
-        for line in table.lines().skip(1) {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            let (to_send, to_read) = fields[4].split_once(':').unwrap();
-            let bytes = match (port(fields[1]), port(fields[2])) {
-                (local, remote) if (local, remote) == (server, here) => to_send,
-                (local, remote) if (local, remote) == (here, server) => to_read,
-                _ => continue,
-            };
-            held += usize::from_str_radix(bytes, 16).unwrap();
-        }
-        held
+        // The table is long when many connections have just ended, and this thread is also everybody else's.
+        tokio::task::spawn_blocking(move || held_between(server, here)).await.unwrap()
     }
 
     /// Reads what there is; false at the end.
@@ -201,4 +189,22 @@ impl Raw {
         timeout(patience, async { while self.more().await {} }).await.expect("the end of the connection");
         std::mem::take(&mut self.buffered)
     }
+}
+
+/// Bytes on their way from one port of this machine to another, by the kernel's table of connections.
+fn held_between(from: u16, to: u16) -> usize {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let port = |address: &str| u16::from_str_radix(address.rsplit_once(':').unwrap().1, 16).unwrap();
+    let mut held = 0;
+    for line in table.lines().skip(1) {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (to_send, to_read) = fields[4].split_once(':').unwrap();
+        let bytes = match (port(fields[1]), port(fields[2])) {
+            (local, remote) if (local, remote) == (from, to) => to_send,
+            (local, remote) if (local, remote) == (to, from) => to_read,
+            _ => continue,
+        };
+        held += usize::from_str_radix(bytes, 16).unwrap();
+    }
+    held
 }

@@ -39,7 +39,7 @@ async fn fill(viewer: &Raw, friends: &mut [Client]) {
         for friend in friends.iter_mut() {
             friend.moves(north(f64::from(round))).await;
         }
-        let held = viewer.in_kernel();
+        let held = viewer.in_kernel().await;
         if held == before && held > 4_096 {
             return;
         }
@@ -67,10 +67,10 @@ async fn a_blocked_socket_is_cut() {
     let at = Instant::now();
     server.unfriend(VIEWER, BOB).await;
     assert!(at.elapsed() < PROMPT, "{:?}", at.elapsed());
-    let held = viewer.in_kernel();
+    let held = viewer.in_kernel().await;
     bob.moves(north(888.0)).await;
     sleep(Duration::from_millis(500)).await;
-    assert!(viewer.in_kernel() <= held, "something was written after the revoke");
+    assert!(viewer.in_kernel().await <= held, "something was written after the revoke");
     let rest = viewer.rest(Duration::from_secs(10)).await;
     assert!(rest.len() <= held, "{} bytes came, {held} were in the kernel", rest.len());
     let text = String::from_utf8_lossy(&rest).into_owned();
@@ -110,7 +110,10 @@ async fn answers_that_nobody_reads_are_cut_too() {
     let at = Instant::now();
     server.unfriend(VIEWER, BOB).await;
     assert!(at.elapsed() < PROMPT, "{:?}", at.elapsed());
-    let held: Vec<usize> = viewers.iter().map(|(_, viewer)| viewer.in_kernel()).collect();
+    let mut held = Vec::new();
+    for (_, viewer) in &viewers {
+        held.push(viewer.in_kernel().await);
+    }
     assert!(held[0] * 10 < held[23] * 24, "the buffers never fill: {held:?}");
     let mut ends = JoinSet::new();
     for ((pipelined, mut viewer), held) in viewers.into_iter().zip(held) {
