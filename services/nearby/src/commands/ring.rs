@@ -71,7 +71,7 @@ pub(super) async fn run(args: &RingArgs) -> anyhow::Result<()> {
 }
 
 /// How long a change waits for the gateways before the status is shown; they learn it also without.
-const LEARNING: Duration = Duration::from_secs(3);
+const LEARNING: Duration = Duration::from_secs(1);
 
 /// Returns when no gateway goes by an earlier ring.
 async fn learned_by_all(cluster: &Cluster) -> anyhow::Result<()> {
