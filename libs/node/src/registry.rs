@@ -64,21 +64,16 @@ impl Shared {
         }
     }
 
-    /// What another node told this one: where a user is by now who has connections here.
+    /// What another node told this one: where a user is by now who has connections here. It moves only the user's own
+    /// viewer: friends, and devices that watch, hear of it on the user's channel, with the policy to show it under.
     pub(crate) fn directed(&self, fix: &Fix) {
         let shard = self.shard_of(fix.user);
-        let ((), begun) = self.with_interests(shard, |shard, interests| {
-            if shard.generation_shared(fix.user).is_some_and(|ours| ours < fix.order.generation) {
-                // The connection that shares now is elsewhere.
-                if let Some(viewer) = shard.superseded(fix.user, fix.order.generation) {
-                    shard.follow_own(viewer, interests);
-                }
-            }
-            // Whose generation is ours was posted elsewhere; it is published by the node that took it in.
-            shard.moved(fix);
-        });
-        self.subscriptions.submit(begun);
-        self.heard(std::iter::once((*fix, self.interest.shards(fix.user))));
+        // One of our generation was posted elsewhere, and is published by the node that took it in.
+        self.with_shard(shard, |shard| shard.moved(fix));
+        let ours = self.with_shard(shard, |shard| shard.generation_shared(fix.user));
+        if let Some(ours) = ours.filter(|ours| *ours < fix.order.generation) {
+            self.supersede(shard, fix.user, ours);
+        }
     }
 
     /// The cache holds a newer position than this one of ours: either a later one of the same device, or another
@@ -88,8 +83,13 @@ impl Shared {
         if sharing.generation <= fix.order.generation {
             return;
         }
+        self.supersede(shard, fix.user, fix.order.generation);
+    }
+
+    /// Whoever shares here under this generation or an older one watches from now on.
+    fn supersede(&self, shard: usize, user: UserId, generation: Generation) {
         let ((), begun) = self.with_interests(shard, |shard, interests| {
-            if let Some(viewer) = shard.superseded(fix.user, fix.order.generation) {
+            if let Some(viewer) = shard.superseded(user, generation) {
                 shard.follow_own(viewer, interests);
             }
         });

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ports::embedded::Health;
-use ports::{Broker, Channel};
+use ports::{Broker, Channel, Discovery, Sessions};
 use tokio::time::Instant;
 
 use crate::phone::{Phone, north};
@@ -172,4 +172,21 @@ async fn a_frozen_broker_or_cache_delays_a_connect_by_two_hundred_milliseconds_a
     world.foundation.cache.set_health(Health::Up);
     world.wait(3).await;
     assert_eq!(alice.sees(&bob), Some(1_000.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_entry_of_a_node_that_was_killed_is_believed_by_nobody() {
+    let world = World::new(2).await;
+    let (mut alice, _bob) = connected(&world).await;
+    let sharing = async || world.foundation.sessions.locate(alice.user).await.unwrap().unwrap().session.node;
+    let [hers, other] = [world.nodes[0].id(), world.nodes[1].id()];
+    let post = async || world.nodes[1].record(alice.user, &[alice.report(north(500.0))], world.clock.monotonic()).await;
+    post().await.unwrap();
+    assert_eq!(sharing().await, hers, "her phone is connected");
+    // Her node is gone, and has released nothing: what she posts begins a sequence of its own.
+    world.foundation.discovery.leave(hers).await.unwrap();
+    tokio::time::sleep(node::limits::MEMBERS).await;
+    post().await.unwrap();
+    assert_eq!(sharing().await, other);
+    alice.vanish();
 }

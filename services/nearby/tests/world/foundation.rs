@@ -36,6 +36,7 @@ pub(crate) struct Foundation {
     pub(crate) cache: Arc<EmbeddedCache>,
     pub(crate) control: Arc<EmbeddedControlLog>,
     pub(crate) discovery: Arc<EmbeddedDiscovery>,
+    pub(crate) sessions: Arc<EmbeddedSessions>,
     _dir: TempDir,
 }
 
@@ -105,7 +106,7 @@ impl World {
             };
             all.push(Ports { id: NodeId(node as u64 + 1), backends, inbox, users: users.clone() });
         }
-        World::on(Foundation { brokers, cache, control, discovery, _dir: dir }, all, clock, settings).await
+        World::on(Foundation { brokers, cache, control, discovery, sessions, _dir: dir }, all, clock, settings).await
     }
 
     /// Time passes.

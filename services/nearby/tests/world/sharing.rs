@@ -13,6 +13,8 @@ scenarios! {
     of_two_devices_the_last_to_connect_shares_and_both_watch on [1, 2];
     a_phone_whose_clock_is_behind_the_one_before_it_is_still_followed on [2];
     posted_positions_move_their_user_and_are_durable on [1, 2];
+    a_position_posted_elsewhere_moves_the_phone_that_shares on [2];
+    a_phone_is_told_that_another_one_shares_before_it_moves on [2];
 }
 
 async fn a_viewer_without_a_position_uses_its_users_own_newest(world: &World) {
@@ -100,4 +102,27 @@ async fn posted_positions_move_their_user_and_are_durable(world: &World) {
     node.record(bob.user, &[later], world.clock.monotonic()).await.unwrap();
     // Posted by the same phone, beside its connection.
     alice.comes_to_see(&bob, 600.0).await;
+}
+
+async fn a_position_posted_elsewhere_moves_the_phone_that_shares(world: &World) {
+    let (mut alice, mut bob) = world.alice_and_bob().await;
+    bob.connect_at(north(20_000.0)).await;
+    alice.connect_at(north(0.0)).await;
+    world.cached([&alice, &bob]).await;
+    assert_eq!(alice.sees(&bob), None, "too far");
+    let posted = alice.report(north(19_000.0));
+    let later = Report { ts: TimestampMs(posted.ts.0 + 1_000), ..posted };
+    world.last_node().record(alice.user, &[later], world.clock.monotonic()).await.unwrap();
+    alice.comes_to_see(&bob, 1_000.0).await;
+}
+
+async fn a_phone_is_told_that_another_one_shares_before_it_moves(world: &World) {
+    let (mut alice, _bob) = world.alice_and_bob().await;
+    alice.connect_at(north(0.0)).await;
+    let mut second = alice.on(world.last_node());
+    second.connect_at(north(1_000.0)).await;
+    world.settle().await;
+    // Its first word since; nothing that it sent has told it.
+    let report = alice.report(north(0.0));
+    assert_eq!(alice.refused(&report), ErrorCode::NotSharing);
 }
