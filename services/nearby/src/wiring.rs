@@ -1,4 +1,4 @@
-//! From a configuration to a running process, on one page. Only here are backends chosen.
+//! From a configuration to a running process, on one page.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
