@@ -112,7 +112,7 @@ fn heard_and_drained(bencher: Bencher, near: u64) {
     bencher.bench_local(|| {
         let fix = city.fix(0, (city.ts % 7) as f64);
         city.shard.heard(black_box(&fix), NOW);
-        city.shard.take_woken(&mut woken);
+        city.shard.take_woken(usize::MAX, &mut woken);
         woken.clear();
         for &viewer in &near {
             city.shard.drain(viewer, NOW, 64, &mut news);

@@ -10,7 +10,7 @@ use crate::pump::Outgoing;
 use crate::pump::point;
 use crate::session::Refused;
 use crate::shard::Taken;
-use crate::{Node, Session, Signal};
+use crate::{Feed, Node, Session, Signal};
 
 /// What [`Node::nearby`] is asked.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,18 +31,19 @@ pub struct NearbyCall {
 pub struct Answer {
     /// The page.
     pub nearby: Nearby,
-    session: Session,
+    /// Its registration is what the revoke waits for.
+    feed: Feed,
 }
 
 impl Answer {
     /// Rings [`Signal::cut`] when the answer must not go out any more.
     pub fn signal(&self) -> &Arc<Signal> {
-        self.session.signal()
+        self.feed.signal()
     }
 
-    /// Whether the answer may still be handed to the kernel; as [`Session::may_write`].
+    /// Whether the answer may still be handed to the kernel; as [`Feed::may_write`].
     pub fn may_write(&self) -> bool {
-        self.session.may_write()
+        self.feed.may_write()
     }
 }
 
@@ -57,7 +58,7 @@ impl Node {
     pub async fn nearby(&self, user: UserId, call: &NearbyCall) -> Result<Answer, Refused> {
         let shared = &self.shared;
         let radius = shared.check_radius(call.radius.unwrap_or(shared.settings.radius))?;
-        let session = Session::visit(shared.clone(), user, radius);
+        let (session, feed) = Session::visit(shared.clone(), user, radius);
         let friends = session.read_friends().await?;
         let mut users: Vec<UserId> = friends.iter().map(|friend| friend.friend).collect();
         users.push(user);
@@ -65,10 +66,10 @@ impl Node {
         let own = found.iter().find(|fix| fix.user == user).map(|fix| fix.place.position());
         let position = call.position.or(own);
         let limit = call.limit.or(call.cursor.map(|cursor| cursor.limit)).unwrap_or_default();
-        let now = session.may_send()?;
+        let now = shared.may_send()?;
         let page = position.map(|position| session.look_once(&friends, &found, position, call.cursor, limit, now));
         let page = page.unwrap_or_default();
-        Ok(Answer { nearby: shared.nearby(&page, radius.meters()), session })
+        Ok(Answer { nearby: shared.nearby(&page, radius.meters()), feed })
     }
 
     /// Takes in positions of a device without a connection, oldest first or not: all go to the history, the newest

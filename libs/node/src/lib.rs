@@ -2,7 +2,8 @@
 //!
 //! The way of one update, in reading order: [`session`](Session) takes it in, `shard` moves its owner, `pump` carries
 //! it to cache, history and broker; then, perhaps on another machine, `fanout` takes it from the inbox to the shards
-//! that watch its owner, `shard` marks who has news and rings their `signal`, and their sessions drain.
+//! that watch its owner, `shard` marks who has news, `courier` goes to their connections, and those take it from their
+//! `feed`.
 //!
 //! `control` applies changes of permissions and keeps the right to send; `subscriptions` keeps the broker in step with
 //! `interest`; `limits` has every bound. No backend is named here.
@@ -14,12 +15,14 @@ mod rate;
 mod watermark;
 mod signal;
 mod session;
+mod feed;
 mod calls;
 pub mod shard;
 mod pump;
 mod recorder;
 mod breaker;
 mod fanout;
+mod courier;
 mod interest;
 mod subscriptions;
 mod control;
@@ -29,10 +32,12 @@ mod shared;
 mod node;
 
 pub use calls::{Answer, NearbyCall};
+pub use courier::Outlet;
+pub use feed::{Drain, Feed};
 pub use metrics::{Metrics, Outcome};
 pub use node::Node;
 pub use planted::{Break, Freezer};
-pub use session::{Drain, Refused, Session};
+pub use session::{Refused, Session};
 pub use settings::Settings;
 pub use shared::Backends;
 pub use signal::Signal;

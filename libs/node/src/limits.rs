@@ -11,6 +11,8 @@ pub const EDGES_PER_VIEWER: usize = ports::friendships::MAX_FRIENDS + 64;
 /// Changes in the list of friends that wait for one viewer.
 pub const NOTICES_PER_VIEWER: usize = 2 * ports::friendships::MAX_FRIENDS;
 
+/// Connections that are told of news in one turn of a shard's courier.
+pub const TOLD_PER_TURN: usize = 64;
 /// Frames that are taken out of a shard for one viewer in one go.
 pub const FRAMES_PER_DRAIN: usize = 64;
 /// Bytes of one frame at the most: a friend with all fields is under 250.

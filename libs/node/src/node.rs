@@ -15,6 +15,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::breaker::Breaker;
 use crate::control::{self, RightToSend};
+use crate::courier::{self, Courier};
+use crate::feed::Feed;
 use crate::interest::Interest;
 use crate::metrics::Metrics;
 use crate::pump::{self, Pump};
@@ -58,6 +60,7 @@ impl Node {
             backends,
             shards: (0..settings.shards).map(|_| Mutex::new(Shard::default().with_ttl(settings.ttl))).collect(),
             pumps: (0..settings.shards).map(|_| Pump::default()).collect(),
+            couriers: (0..settings.shards).map(|_| Courier::default()).collect(),
             interest: Interest::new(),
             subscriptions: Subscriptions::default(),
             recorder: Recorder::new(metrics.clone()),
@@ -85,6 +88,7 @@ impl Node {
         node.spawn(tick(node.shared.clone(), node.stop.clone()));
         node.spawn(keep_history_short(node.shared.clone(), node.stop.clone()));
         for shard in 0..settings.shards {
+            node.spawn(courier::run(node.shared.clone(), shard, node.stop.clone()));
             node.spawn(pump::run(node.shared.clone(), shard, node.stop_pumps.clone()));
         }
         node.spawn(recorder::run(node.shared.clone(), node.stop_pumps.clone()));
@@ -123,8 +127,8 @@ impl Node {
         self.shared.right.holds(self.shared.clock.monotonic())
     }
 
-    /// A connection of this user begins; see [`Session`].
-    pub fn open(&self, user: UserId) -> Session {
+    /// A connection of this user begins: what it says goes to the [`Session`], what it is told comes from the [`Feed`].
+    pub fn open(&self, user: UserId) -> (Session, Feed) {
         Session::open(self.shared.clone(), user)
     }
 

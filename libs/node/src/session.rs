@@ -6,15 +6,15 @@ use std::sync::Arc;
 use model::{Fix, Generation, Meters, MonotonicMs, Order, Place, Position, Radius, SessionId, UserId};
 use ports::{Claimed, Friendship, PortError, SessionKey};
 use protocol::client::{BadFrame, ErrorCode, Friend, Init, Limit, Nearby, PageCursor, Report, ServerFrame};
-use smallvec::SmallVec;
 use thiserror::Error;
 
+use crate::feed::{Feed, Registration};
 use crate::limits;
 use crate::metrics::Outcome;
 use crate::planted::Break;
 use crate::pump::{Outgoing, point};
 use crate::rate::Bucket;
-use crate::shard::{News, Page, Shard, Taken, ViewerId};
+use crate::shard::{Page, Shard, Taken, ViewerId};
 use crate::shared::Shared;
 use crate::signal::Signal;
 
@@ -35,41 +35,27 @@ pub enum Refused {
     Silent,
 }
 
-/// What [`Session::drain`] took out.
-#[derive(Debug, Default)]
-pub struct Drain {
-    /// The frames, in the order to be written.
-    pub frames: SmallVec<[ServerFrame; 4]>,
-    /// There is more to take.
-    pub more: bool,
-}
-
 /// A connection. Registered in its shard from the beginning, so that no change of permissions passes it by. Dropping
-/// it ends it; [`Session::close`] also gives up the sharing entry.
+/// it and its [`Feed`] ends it; [`Session::close`] also gives up the sharing entry.
 pub struct Session {
-    shared: Arc<Shared>,
-    shard: usize,
-    viewer: ViewerId,
+    registration: Arc<Registration>,
     user: UserId,
     id: SessionId,
-    signal: Arc<Signal>,
     generation: Option<Generation>,
     initialized: bool,
     radius: Radius,
     limit: Limit,
     bucket: Bucket,
-    /// When the positions that were drained and not yet flushed count as too old: tells their age.
-    under_way: SmallVec<[MonotonicMs; 4]>,
 }
 
 impl Session {
-    pub(crate) fn open(shared: Arc<Shared>, user: UserId) -> Session {
+    pub(crate) fn open(shared: Arc<Shared>, user: UserId) -> (Session, Feed) {
         let radius = Radius::new(shared.settings.radius);
         Session::begin(shared, user, radius, Shard::register)
     }
 
     /// A caller who asks once and keeps no connection.
-    pub(crate) fn visit(shared: Arc<Shared>, user: UserId, radius: Radius) -> Session {
+    pub(crate) fn visit(shared: Arc<Shared>, user: UserId, radius: Radius) -> (Session, Feed) {
         Session::begin(shared, user, radius, Shard::visit)
     }
 
@@ -78,27 +64,14 @@ impl Session {
         user: UserId,
         radius: Radius,
         register: fn(&mut Shard, UserId, Arc<Signal>, Radius) -> ViewerId,
-    ) -> Session {
-        let signal = Arc::new(Signal::default());
-        let shard = shared.shard_of(user);
-        let viewer = shared.with_shard(shard, |shard| register(shard, user, signal.clone(), radius));
+    ) -> (Session, Feed) {
         let settings = &shared.settings;
         let bucket = Bucket::new(settings.updates_per_second, settings.update_burst, shared.clock.monotonic());
         let id = shared.next_session();
-        Session {
-            shard,
-            viewer,
-            user,
-            id,
-            signal,
-            generation: None,
-            initialized: false,
-            radius,
-            limit: Limit::default(),
-            bucket,
-            under_way: SmallVec::new(),
-            shared,
-        }
+        let registration = Registration::begin(shared, user, radius, register);
+        let feed = Feed::new(registration.clone());
+        let limit = Limit::default();
+        (Session { registration, user, id, generation: None, initialized: false, radius, limit, bucket }, feed)
     }
 
     /// Whose connection.
@@ -106,9 +79,17 @@ impl Session {
         self.user
     }
 
+    fn shared(&self) -> &Shared {
+        &self.registration.shared
+    }
+
+    fn viewer(&self) -> ViewerId {
+        self.registration.viewer
+    }
+
     /// The connection's bell.
     pub fn signal(&self) -> &Arc<Signal> {
-        &self.signal
+        &self.registration.signal
     }
 
     /// Whether `init` has been taken.
@@ -124,9 +105,9 @@ impl Session {
                 bad(ErrorCode::AlreadyInitialized, "init was taken already: connect again to start anew").into()
             );
         }
-        let radius = self.shared.check_radius(init.radius.unwrap_or(self.shared.settings.radius))?;
+        let radius = self.shared().check_radius(init.radius.unwrap_or(self.shared().settings.radius))?;
         if let Some(report) = &init.report {
-            self.shared.check_time(report)?;
+            self.shared().check_time(report)?;
         }
         self.watch_radius(radius);
         let friends = self.read_friends().await?;
@@ -134,17 +115,17 @@ impl Session {
             Some(_) => self.share().await?,
             None => None,
         };
-        let ((), begun) = self.shared.with_interests(self.shard, |shard, interests| {
-            if self.shared.plants(Break::IgnoreEntries) {
-                shard.forget_entries(self.viewer);
+        let ((), begun) = self.registration.with_interests(|shard, interests| {
+            if self.shared().plants(Break::IgnoreEntries) {
+                shard.forget_entries(self.viewer());
             }
-            shard.admit(self.viewer, &friends, interests);
+            shard.admit(self.viewer(), &friends, interests);
             if init.report.is_none() {
-                shard.follow_own(self.viewer, interests);
+                shard.follow_own(self.viewer(), interests);
             }
         });
         // Neither waits for the other, so that a takeover connects no later.
-        tokio::join!(self.shared.subscriptions.ensure(begun), self.tell_before(before, init.report.as_ref()));
+        tokio::join!(self.shared().subscriptions.ensure(begun), self.tell_before(before, init.report.as_ref()));
         if let Some(report) = &init.report {
             self.take(report);
         }
@@ -155,40 +136,40 @@ impl Session {
 
     /// Whom the directory lets this user see, to be applied less every entry that arrived since registering.
     pub(crate) async fn read_friends(&self) -> Result<Vec<Friendship>, PortError> {
-        let friends = self.shared.backends.friendships.visible_to(self.user).await?;
-        if self.shared.plants(Break::ReadBeforeRegistering) {
-            self.shared.with_shard(self.shard, |shard| shard.forget_entries(self.viewer));
+        let friends = self.shared().backends.friendships.visible_to(self.user).await?;
+        if self.shared().plants(Break::ReadBeforeRegistering) {
+            self.registration.with_shard(|shard| shard.forget_entries(self.viewer()));
         }
         Ok(friends)
     }
 
     /// Becomes the sharing connection of its user, in the place of any other, which is returned.
     async fn share(&mut self) -> Result<Option<SessionKey>, PortError> {
-        let Claimed { generation, before } = self.shared.claim(self.user, self.id).await?;
+        let Claimed { generation, before } = self.shared().claim(self.user, self.id).await?;
         self.generation = Some(generation);
-        let ((), begun) = self.shared.with_interests(self.shard, |shard, interests| {
-            if let Some(before) = shard.share(self.viewer, generation) {
+        let ((), begun) = self.registration.with_interests(|shard, interests| {
+            if let Some(before) = shard.share(self.viewer(), generation) {
                 shard.follow_own(before, interests);
             }
         });
-        self.shared.subscriptions.submit(begun);
+        self.shared().subscriptions.submit(begun);
         Ok(before)
     }
 
     /// Tells the connection whose place this one took.
     async fn tell_before(&self, before: Option<SessionKey>, report: Option<&Report>) {
         if let (Some(before), Some(report), Some(generation)) = (before, report, self.generation) {
-            self.shared.tell(before.node, &self.shared.fix(self.user, report, generation)).await;
+            self.shared().tell(before.node, &self.shared().fix(self.user, report, generation)).await;
         }
     }
 
     /// Every frame after `init` costs one: positions, pages, radii and tokens all make work.
     pub fn take_turn(&mut self) -> Result<(), Refused> {
-        if self.bucket.take(self.shared.clock.monotonic()) {
+        if self.bucket.take(self.shared().clock.monotonic()) {
             return Ok(());
         }
-        self.shared.metrics.update(Outcome::RateLimited);
-        let settings = &self.shared.settings;
+        self.shared().metrics.update(Outcome::RateLimited);
+        let settings = &self.shared().settings;
         let message = format!(
             "at most {} frames a second, {} at once: this one was dropped",
             settings.updates_per_second, settings.update_burst
@@ -198,11 +179,11 @@ impl Session {
 
     /// `location`: a new position. No answer unless it is wrong.
     pub fn location(&mut self, report: &Report) -> Result<(), Refused> {
-        let metrics = &self.shared.metrics;
+        let metrics = &self.shared().metrics;
         if !self.initialized {
             return Err(not_initialized().into());
         }
-        if let Err(wrong) = self.shared.check_time(report) {
+        if let Err(wrong) = self.shared().check_time(report) {
             metrics.update(Outcome::Bad);
             return Err(wrong.into());
         }
@@ -219,40 +200,40 @@ impl Session {
     /// The first half of one update's way: the viewer moves, the pump carries it on.
     fn take(&mut self, report: &Report) -> Taken {
         let Some(generation) = self.generation else {
-            self.shared.metrics.update(Outcome::NotSharing);
+            self.shared().metrics.update(Outcome::NotSharing);
             return Taken::NotSharing;
         };
-        let fix = self.shared.fix(self.user, report, generation);
-        let taken = self.shared.with_shard(self.shard, |shard| shard.moved(&fix));
-        self.shared.carry_on(self.shard, &fix, taken);
+        let fix = self.shared().fix(self.user, report, generation);
+        let taken = self.registration.with_shard(|shard| shard.moved(&fix));
+        self.shared().carry_on(self.registration.shard, &fix, taken);
         taken
     }
 
     /// `radius`: watch another radius; answered with the first page.
     pub fn radius(&mut self, radius: Meters) -> Result<ServerFrame, Refused> {
         self.must_be_initialized()?;
-        let radius = self.shared.check_radius(radius)?;
+        let radius = self.shared().check_radius(radius)?;
         self.watch_radius(radius);
         self.first_page()
     }
 
     fn watch_radius(&mut self, radius: Radius) {
         self.radius = radius;
-        self.shared.with_shard(self.shard, |shard| shard.set_radius(self.viewer, radius));
+        self.registration.with_shard(|shard| shard.set_radius(self.viewer(), radius));
     }
 
     /// `more`: a later page.
     pub fn more(&mut self, after: PageCursor) -> Result<ServerFrame, Refused> {
         self.must_be_initialized()?;
-        let now = self.may_send()?;
-        let page = self.shared.with_shard(self.shard, |shard| shard.next_page(self.viewer, after, now));
-        Ok(self.shared.nearby_frame(&page, self.radius.meters()))
+        let now = self.shared().may_send()?;
+        let page = self.registration.with_shard(|shard| shard.next_page(self.viewer(), after, now));
+        Ok(self.shared().nearby_frame(&page, self.radius.meters()))
     }
 
     fn first_page(&mut self) -> Result<ServerFrame, Refused> {
-        let now = self.may_send()?;
-        let page = self.shared.with_shard(self.shard, |shard| shard.first_page(self.viewer, self.limit, now));
-        Ok(self.shared.nearby_frame(&page, self.radius.meters()))
+        let now = self.shared().may_send()?;
+        let page = self.registration.with_shard(|shard| shard.first_page(self.viewer(), self.limit, now));
+        Ok(self.shared().nearby_frame(&page, self.radius.meters()))
     }
 
     /// The page that a visitor asked for.
@@ -266,83 +247,29 @@ impl Session {
         now: MonotonicMs,
     ) -> Page {
         let place = Place::new(position);
-        let entries = self.shared.with_shard(self.shard, |shard| {
-            if self.shared.plants(Break::IgnoreEntries) {
-                shard.forget_entries(self.viewer);
+        let entries = self.registration.with_shard(|shard| {
+            if self.shared().plants(Break::IgnoreEntries) {
+                shard.forget_entries(self.viewer());
             }
-            shard.look_once(self.viewer, friends, found, &place, &self.radius, now)
+            shard.look_once(self.viewer(), friends, found, &place, &self.radius, now)
         });
         Page::of(entries, after, limit)
-    }
-
-    pub(crate) fn may_send(&self) -> Result<MonotonicMs, Refused> {
-        let now = self.shared.clock.monotonic();
-        let may = self.shared.right.holds(now) || self.shared.plants(Break::NeverAsk);
-        if may { Ok(now) } else { Err(Refused::Silent) }
     }
 
     fn must_be_initialized(&self) -> Result<(), Refused> {
         if self.initialized { Ok(()) } else { Err(not_initialized().into()) }
     }
 
-    /// Takes out what the viewer has to be told, at most [`limits::FRAMES_PER_DRAIN`] friends at a time. The frames
-    /// are to be handed to the kernel, and then [`Session::flushed`] called, or the connection dropped. Nothing comes
-    /// out while this node has no right to send: it waits.
-    pub fn drain(&mut self) -> Drain {
-        let Ok(now) = self.may_send() else { return Drain::default() };
-        let viewer = self.viewer;
-        // Not kept: most connections are idle, and there are many.
-        let mut news = Vec::new();
-        let drained =
-            self.shared.with_shard(self.shard, |shard| shard.drain(viewer, now, limits::FRAMES_PER_DRAIN, &mut news));
-        let mut frames = SmallVec::new();
-        for news in news {
-            if let News::Friend { moved: Some(expires), .. } = news {
-                self.under_way.push(expires);
-            }
-            frames.push(frame(news));
-        }
-        Drain { frames, more: drained.more }
-    }
-
-    /// Whether what was drained may still be handed to the kernel: to be asked right before each try. When the right to
-    /// send ended meanwhile (the client read slowly, or this process was frozen), a revoke may have been acknowledged
-    /// without this node, and the connection is to be dropped with all that is buffered for it.
-    pub fn may_write(&self) -> bool {
-        let asks = !self.shared.plants(Break::WriteWithoutAsking);
-        self.signal.in_flight().is_none() || !asks || self.may_send().is_ok()
-    }
-
-    /// Everything that was drained or answered so far is in the kernel's hands.
-    pub fn flushed(&mut self) {
-        self.signal.flushed();
-        if self.under_way.is_empty() {
-            return;
-        }
-        let now = self.shared.clock.monotonic();
-        for expires in self.under_way.drain(..) {
-            let left = expires.since(now);
-            self.shared.metrics.age.observe(self.shared.settings.ttl.saturating_sub(left).as_secs_f64());
-        }
-    }
-
     /// The connection is closed, and its socket gone: gives up the sharing entry, if it is still this connection's.
     pub async fn close(self) {
         // A revoke that waits for this connection need not wait for the registry.
-        self.signal.ended();
+        self.registration.signal.ended();
         if self.generation.is_some() {
-            let key = SessionKey { node: self.shared.id, session: self.id };
-            if let Err(error) = self.shared.backends.sessions.release(self.user, key).await {
+            let key = SessionKey { node: self.shared().id, session: self.id };
+            if let Err(error) = self.shared().backends.sessions.release(self.user, key).await {
                 tracing::debug!(%error, "a sharing entry could not be released; the next claim replaces it");
             }
         }
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        let viewer = self.viewer;
-        self.shared.with_interests(self.shard, |shard, interests| shard.unregister(viewer, interests));
     }
 }
 
@@ -422,15 +349,6 @@ impl Shared {
             radius_m: radius.0,
             location_ttl_s: self.settings.ttl.as_secs(),
         }
-    }
-}
-
-fn frame(news: News) -> ServerFrame {
-    match news {
-        News::Friend { shared, distance, .. } => ServerFrame::Friend(Friend::new(&shared, distance)),
-        News::Gone(id, reason) => ServerFrame::Gone { id, reason },
-        News::Added(id) => ServerFrame::FriendAdded { id },
-        News::Removed(id) => ServerFrame::FriendRemoved { id },
     }
 }
 

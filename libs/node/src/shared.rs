@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use crate::breaker::Breaker;
 use crate::control::RightToSend;
+use crate::courier::Courier;
 use crate::interest::{Interest, ShardMask, Work};
 use crate::limits;
 use crate::metrics::Metrics;
@@ -49,6 +50,7 @@ pub(crate) struct Shared {
     pub(crate) backends: Backends,
     pub(crate) shards: Box<[Mutex<Shard>]>,
     pub(crate) pumps: Box<[Pump]>,
+    pub(crate) couriers: Box<[Courier]>,
     pub(crate) interest: Interest,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) recorder: Recorder,
@@ -80,7 +82,7 @@ impl Shared {
         SessionId(self.sessions_begun.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// Does something with a shard, and rings the bells of whoever has news by it, after unlocking.
+    /// Does something with a shard, and sends the courier to whoever has news by it.
     pub(crate) fn with_shard<R>(&self, shard: usize, verb: impl FnOnce(&mut Shard) -> R) -> R {
         let (result, begun) = self.with_interests(shard, |shard, _| verb(shard));
         debug_assert!(begun.is_empty());
@@ -95,8 +97,7 @@ impl Shared {
         verb: impl FnOnce(&mut Shard, &mut Interests) -> R,
     ) -> (R, Vec<UserId>) {
         let mut interests = Interests::default();
-        let mut woken = Vec::new();
-        let (result, tally) = {
+        let (result, tally, has_woken) = {
             let mut locked = self.shards[shard].lock();
             let result = verb(&mut locked, &mut interests);
             // Under the shard's lock, or the end of one interest could overtake the beginning of the next.
@@ -107,11 +108,12 @@ impl Shared {
                     self.interest.end(shard, user, now);
                 }
             });
-            locked.take_woken(&mut woken);
-            (result, locked.take_tally())
+            (result, locked.take_tally(), locked.has_woken())
         };
         self.metrics.tally(tally);
-        woken.iter().for_each(|signal| signal.ring());
+        if has_woken {
+            self.couriers[shard].ring();
+        }
         (result, interests.begun)
     }
 

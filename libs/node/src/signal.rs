@@ -1,21 +1,25 @@
 //! How the engine reaches a connection: a wake-up, a reason to close, and the account of what has been handed over.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::{OnceLock, Weak};
 
 use model::MonotonicMs;
 use protocol::close::{CLOSE_CODES, CloseCode};
 use tokio::sync::Notify;
 
+use crate::courier::Outlet;
 use crate::watermark::Watermark;
 
-/// One connection's bell. The shard rings it; the connection's task listens.
+/// One connection's bell. The shard rings it; the connection's task listens. News go to the connection's [`Outlet`], if
+/// it has one, and ring the bell if not.
 ///
 /// `drained` counts how often positions were taken out of the shard for this connection, `flushed` up to which of
 /// these they have been handed to the kernel. A revoke is confirmed only when `flushed` has caught up with what was
 /// drained before the edge was removed, or the connection is no more.
-#[derive(Debug)]
 pub struct Signal {
     bell: Notify,
+    outlet: OnceLock<Weak<dyn Outlet>>,
     close: AtomicU16,
     cut: Notify,
     drained: AtomicU64,
@@ -30,6 +34,7 @@ impl Default for Signal {
     fn default() -> Signal {
         Signal {
             bell: Notify::new(),
+            outlet: OnceLock::new(),
             close: AtomicU16::new(NO_CLOSE),
             cut: Notify::new(),
             drained: AtomicU64::new(0),
@@ -39,7 +44,27 @@ impl Default for Signal {
     }
 }
 
+impl fmt::Debug for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Signal { drained, flushed, .. } = self;
+        f.debug_struct("Signal").field("drained", drained).field("flushed", flushed).finish_non_exhaustive()
+    }
+}
+
 impl Signal {
+    /// From now on news go there, as long as it lives. The first one stays.
+    pub fn news_to(&self, outlet: Weak<dyn Outlet>) {
+        let _ = self.outlet.set(outlet);
+    }
+
+    /// There is news.
+    pub(crate) fn tell(&self) {
+        match self.outlet.get() {
+            None => self.ring(),
+            Some(outlet) => outlet.upgrade().into_iter().for_each(|outlet| outlet.deliver()),
+        }
+    }
+
     /// There is something to do: news to drain, a reason to close, a deadline.
     pub fn ring(&self) {
         self.bell.notify_one();
@@ -90,7 +115,7 @@ impl Signal {
 
     /// Everything drained so far is in the kernel's hands.
     pub fn flushed(&self) {
-        // The connection's task is the only one that drains, so nothing is drained between the two.
+        // Only the owner of the feed drains, so nothing is drained between the two.
         self.flushed.reach(self.drained.load(Ordering::Acquire));
     }
 

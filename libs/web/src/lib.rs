@@ -14,5 +14,5 @@ pub use cursor::{Page, PageSize};
 pub use extract::{Json, Path, Query, with_problem_fallbacks};
 pub use problem::{Kind, Problem, ProblemBody};
 pub use readiness::{Check, Readiness};
-pub use server::{InForce, Metered, ServerLimits, Takeover, Wire};
+pub use server::{InForce, Place, ServerLimits, Taken, Takeover, Wire};
 pub use tokens::{AuthError, Authenticator, Caller, Identity, KeyError, Scope, Scopes, Subject, TokenKeys};

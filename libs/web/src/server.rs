@@ -71,7 +71,6 @@ pub struct Wire {
     conditions: Mutex<Vec<(u64, Condition)>>,
     /// So many there are: most writes have none to ask.
     conditional: AtomicUsize,
-    written: AtomicU64,
     flushes: AtomicU64,
     progress: Notify,
     cut: Notify,
@@ -98,17 +97,11 @@ const ENDED: u64 = u64::MAX;
 
 impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wire").field("written", &self.written).field("flushes", &self.flushes).finish_non_exhaustive()
+        f.debug_struct("Wire").field("flushes", &self.flushes).finish_non_exhaustive()
     }
 }
 
 impl Wire {
-    /// Bytes that the kernel has taken since the connection began: tells a client that reads slowly from one that does
-    /// not read.
-    pub fn written(&self) -> u64 {
-        self.written.load(Ordering::Relaxed)
-    }
-
     /// From now on the condition is asked right before each write, as long as the result is kept; when it does not hold,
     /// the connection ends with all that is buffered for it.
     #[must_use]
@@ -186,8 +179,7 @@ pub async fn serve(
         let Some(place) = open.admit(from, &limits) else { continue };
         // Frames are small and each is worth its packet.
         let _ = stream.set_nodelay(true);
-        let metered =
-            Metered { stream, wire: Arc::default(), patience: limits.write_patience, late: None, _place: place };
+        let metered = Metered { stream, wire: Live::default(), patience: limits.write_patience, late: None, place };
         tasks.spawn(connection(http.clone(), metered, router.clone(), limits.body_patience, stop.clone()));
     }
 }
@@ -199,7 +191,7 @@ async fn connection(
     body_patience: Duration,
     stop: CancellationToken,
 ) {
-    let wire = metered.wire.clone();
+    let wire = metered.wire.0.clone();
     let for_requests = wire.clone();
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(|body| in_time(body, body_patience));
@@ -245,8 +237,8 @@ impl Open {
     }
 }
 
-/// One of the open connections.
-struct Place {
+/// One of the open connections, counted as such until it is dropped.
+pub struct Place {
     open: Arc<Open>,
     address: IpAddr,
 }
@@ -310,35 +302,44 @@ impl<S: Send + Sync> FromRequestParts<S> for Takeover {
     }
 }
 
+/// A TCP connection that was taken over.
+pub struct Taken {
+    /// The connection.
+    pub stream: TcpStream,
+    /// What was read of it beyond the request.
+    pub ahead: Bytes,
+    /// Its place among the open connections: to be kept as long as it is open.
+    pub place: Place,
+}
+
 impl Takeover {
-    /// The connection, and what was read of it beyond the request; `None` if it ended before.
-    pub async fn connection(self) -> Option<(Metered, Bytes)> {
+    /// `None` if the connection ended before.
+    pub async fn connection(self) -> Option<Taken> {
         let upgraded = self.0.await.ok()?.downcast::<TokioIo<Metered>>().ok()?;
-        Some((upgraded.io.into_inner(), upgraded.read_buf))
+        let Metered { stream, place, .. } = upgraded.io.into_inner();
+        Some(Taken { stream, ahead: upgraded.read_buf, place })
     }
 }
 
-/// A TCP stream that counts what the kernel took, asks its [`Wire`]'s conditions before each write, fails when the
-/// kernel takes nothing for too long, and holds its place among the open connections until it is dropped.
-pub struct Metered {
+/// A TCP stream that counts what the kernel took, asks its [`Wire`]'s conditions before each write, and fails when the
+/// kernel takes nothing for too long.
+struct Metered {
     stream: TcpStream,
-    wire: Arc<Wire>,
+    wire: Live,
     patience: Duration,
     /// Runs while the kernel takes nothing.
     late: Option<Pin<Box<Sleep>>>,
-    _place: Place,
+    place: Place,
 }
 
-impl fmt::Debug for Metered {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Metered").field("wire", &self.wire).finish_non_exhaustive()
-    }
-}
+/// A wire until its connection ends, or is taken over.
+#[derive(Default)]
+struct Live(Arc<Wire>);
 
-impl Drop for Metered {
+impl Drop for Live {
     fn drop(&mut self) {
-        self.wire.flushes.store(ENDED, Ordering::Release);
-        self.wire.progress.notify_waiters();
+        self.0.flushes.store(ENDED, Ordering::Release);
+        self.0.progress.notify_waiters();
     }
 }
 
@@ -349,18 +350,16 @@ impl AsyncRead for Metered {
 }
 
 impl Metered {
-    fn count(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn in_time(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match written {
             Poll::Pending => {
                 let late = self.late.get_or_insert_with(|| Box::pin(sleep(self.patience)));
                 late.as_mut().poll(cx).map(|()| Err(ErrorKind::TimedOut.into()))
             }
-            Poll::Ready(Ok(bytes)) => {
+            Poll::Ready(done) => {
                 self.late = None;
-                self.wire.written.fetch_add(bytes as u64, Ordering::Relaxed);
-                Poll::Ready(Ok(bytes))
+                Poll::Ready(done)
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
         }
     }
 }
@@ -368,11 +367,11 @@ impl Metered {
 impl AsyncWrite for Metered {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if !this.wire.may_write() {
+        if !this.wire.0.may_write() {
             return Poll::Ready(Err(ErrorKind::ConnectionAborted.into()));
         }
         let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
-        this.count(cx, written)
+        this.in_time(cx, written)
     }
 
     fn poll_write_vectored(
@@ -381,11 +380,11 @@ impl AsyncWrite for Metered {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if !this.wire.may_write() {
+        if !this.wire.0.may_write() {
             return Poll::Ready(Err(ErrorKind::ConnectionAborted.into()));
         }
         let written = Pin::new(&mut this.stream).poll_write_vectored(cx, slices);
-        this.count(cx, written)
+        this.in_time(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -395,8 +394,8 @@ impl AsyncWrite for Metered {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         // Whoever writes here flushes only when nothing is left in its own buffers.
-        this.wire.flushes.fetch_add(1, Ordering::AcqRel);
-        this.wire.progress.notify_waiters();
+        this.wire.0.flushes.fetch_add(1, Ordering::AcqRel);
+        this.wire.0.progress.notify_waiters();
         Pin::new(&mut this.stream).poll_flush(cx)
     }
 

@@ -190,7 +190,7 @@ impl Populated {
             let tally = {
                 let mut shard = self.shard.lock();
                 shard.moved(&fix);
-                shard.take_woken(&mut rung);
+                shard.take_woken(usize::MAX, &mut rung);
                 shard.take_tally()
             };
             done.own_checks += tally.checks;
@@ -209,7 +209,7 @@ impl Populated {
             for fix in &scratch.fixes {
                 shard.heard(fix, now);
             }
-            shard.take_woken(&mut scratch.woken);
+            shard.take_woken(usize::MAX, &mut scratch.woken);
             shard.take_tally()
         };
         done.checks += tally.checks;

@@ -7,6 +7,7 @@ mod state;
 mod admission;
 mod upgrade;
 mod socket;
+mod outbound;
 mod websocket;
 mod nearby;
 mod locations;

@@ -3,19 +3,20 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 use std::time::Duration;
 
 use model::{MonotonicMs, TimestampMs, UserId};
-use node::{Refused, Session, Signal};
+use node::{Feed, Refused, Session, Signal};
 use protocol::client::{BadFrame, ClientFrame, ErrorCode, Init, ServerFrame, decode};
 use protocol::close::CloseCode;
 use rand::RngExt;
 use tokio::time::{sleep, timeout};
-use web::{AuthError, Wire};
+use web::{AuthError, Place, Taken};
 
-use crate::state::GatewayState;
-use crate::websocket::{Broken, Heard, WebSocket};
+use crate::outbound::{Outbound, Written};
+use crate::state::{GatewayLimits, GatewayState};
+use crate::websocket::{Broken, Heard, Incoming, Outbox};
 
 /// Bytes that are read and not looked at from a client that has broken the rules, before the connection is dropped:
 /// dropped with bytes unread, it could take the close with it.
@@ -30,11 +31,12 @@ enum End {
     Gone,
 }
 
-/// One connection, which owns its socket and its session.
+/// One connection, from the upgrade to its end.
 pub(crate) struct Connection {
     state: GatewayState,
-    ws: WebSocket,
-    wire: Arc<Wire>,
+    incoming: Incoming,
+    outbound: Arc<Outbound>,
+    place: Place,
     session: Session,
     signal: Arc<Signal>,
     init_by: Option<MonotonicMs>,
@@ -43,36 +45,29 @@ pub(crate) struct Connection {
     pinged: bool,
     /// When to close, once the node is stopping.
     close_at: Option<MonotonicMs>,
-    /// News are written no sooner.
-    news_from: MonotonicMs,
-    /// There may be news that wait for that moment, in the shard.
-    news_wait: bool,
     refused: u32,
 }
 
 impl Connection {
     pub(crate) fn new(
         state: GatewayState,
-        ws: WebSocket,
-        wire: Arc<Wire>,
-        session: Session,
+        taken: Taken,
+        (session, feed): (Session, Feed),
         token_expires: TimestampMs,
     ) -> Connection {
         let now = state.node.clock().monotonic();
-        let signal = session.signal().clone();
-        let init_by = Some(now.after(state.limits.init_patience));
+        let (incoming, outgoing) = taken.stream.into_split();
         let mut connection = Connection {
-            ws,
-            wire,
+            incoming: Incoming::new(incoming, &taken.ahead, state.limits.message_bytes),
+            outbound: Outbound::begin(outgoing, feed, state.node.clock(), state.limits.push_interval),
+            place: taken.place,
+            signal: session.signal().clone(),
             session,
-            signal,
-            init_by,
+            init_by: Some(now.after(state.limits.init_patience)),
             token_until: now,
             heard_at: now,
             pinged: false,
             close_at: None,
-            news_from: now,
-            news_wait: false,
             refused: 0,
             state,
         };
@@ -94,8 +89,9 @@ impl Connection {
                 () = signal.is_cut() => {}
             }
         }
-        let Connection { ws, session, .. } = self;
-        drop(ws);
+        let Connection { incoming, outbound, place, session, .. } = self;
+        outbound.end();
+        drop((incoming, outbound, place));
         session.close().await;
     }
 
@@ -112,11 +108,11 @@ impl Connection {
         signal.wake_at(self.next_deadline());
         let mut bell = pin!(signal.rung());
         let mut moment = pin!(self.own_moment());
-        let ws = &mut self.ws;
+        let incoming = &mut self.incoming;
         // Both are looked at each time, so that neither a busy client nor busy friends keep the other waiting.
         let (rung, heard) = poll_fn(|cx| {
             let rung = bell.as_mut().poll(cx).is_ready() | moment.as_mut().poll(cx).is_ready();
-            match ws.poll_heard(cx) {
+            match incoming.poll_heard(cx) {
                 Poll::Ready(heard) => Poll::Ready((rung, Some(heard))),
                 Poll::Pending if rung => Poll::Ready((rung, None)),
                 Poll::Pending => Poll::Pending,
@@ -152,10 +148,9 @@ impl Connection {
         }
         if silent >= self.state.limits.ping_after && !self.pinged {
             self.pinged = true;
-            self.ws.push_ping();
-            self.write().await?;
+            self.write(Outbox::push_ping).await?;
         }
-        self.write_news(now).await
+        self.write_news().await
     }
 
     /// When the bell is to be rung whatever happens.
@@ -175,9 +170,8 @@ impl Connection {
     /// Waits for the moment of the close of a stopping node, or that of news which wait. Only then a connection has a
     /// timer of its own: the engine's ticker would ring for all of a second at once.
     fn own_moment(&self) -> impl Future<Output = ()> + use<> {
-        let news = self.news_wait.then_some(self.news_from);
-        let at = [self.close_at, news].into_iter().flatten().min();
-        let left = at.map(|at| at.since(self.state.node.clock().monotonic()));
+        let close = self.close_at.map(|at| at.since(self.state.node.clock().monotonic()));
+        let left = [close, self.outbound.news_wait()].into_iter().flatten().min();
         async move {
             match left {
                 Some(left) => sleep(left).await,
@@ -206,14 +200,13 @@ impl Connection {
         let text = match heard {
             Heard::Text(text) => text,
             Heard::Ping(payload) => {
-                self.ws.push_pong(&payload);
-                return self.write().await;
+                return self.write(|out| out.push_pong(&payload)).await;
             }
             Heard::Pong => return Ok(()),
             Heard::Close(code) => {
                 // A client that hears no answer takes the connection for broken.
-                self.ws.push_close(code, "");
-                self.write().await?;
+                self.outbound.hold();
+                self.write(|out| out.push_close(code, "")).await?;
                 return Err(End::Gone);
             }
         };
@@ -240,6 +233,10 @@ impl Connection {
     async fn take(&mut self, frame: ClientFrame) -> Result<Option<ServerFrame>, Refused> {
         if !matches!(frame, ClientFrame::Init(_)) {
             self.session.take_turn()?;
+        }
+        if matches!(frame, ClientFrame::Init(_) | ClientFrame::More(_) | ClientFrame::Radius(_)) {
+            // Until it is answered with a page.
+            self.outbound.hold();
         }
         match frame {
             ClientFrame::Location(report) => self.session.location(&report).map(|()| None),
@@ -289,64 +286,57 @@ impl Connection {
     }
 
     async fn answer(&mut self, frame: &ServerFrame) -> Result<(), End> {
-        self.ws.push(frame);
-        self.write().await?;
-        self.session.flushed();
+        self.write(|out| out.push(frame)).await?;
+        self.outbound.release();
         Ok(())
     }
 
-    /// Takes out what there is to tell and hands it to the kernel. What comes too soon after the last stays in the
-    /// shard, where a revoke finds it and newer values take its place.
-    async fn write_news(&mut self, now: MonotonicMs) -> Result<(), End> {
-        if !self.session.is_initialized() {
-            return Ok(());
+    /// Hands something to the kernel, in one write if it takes it, and waits until it has taken it all.
+    async fn write(&mut self, push: impl FnOnce(&mut Outbox)) -> Result<(), End> {
+        match self.outbound.write(push) {
+            Written::All => Ok(()),
+            Written::Part => self.write_rest().await,
+            Written::Gone => Err(End::Gone),
         }
-        self.news_wait = now < self.news_from;
-        if self.news_wait {
-            return Ok(());
-        }
-        let interval = self.state.limits.push_interval;
+    }
+
+    /// Writes the news that the courier could not.
+    async fn write_news(&mut self) -> Result<(), End> {
         loop {
-            let news = self.session.drain();
-            if news.frames.is_empty() {
-                return Ok(());
-            }
-            self.ws.expect(news.frames.len());
-            news.frames.iter().for_each(|frame| self.ws.push(frame));
-            let more = news.more;
-            drop(news);
-            self.write().await?;
-            self.session.flushed();
-            if !interval.is_zero() {
-                self.news_from = self.state.node.clock().monotonic().after(interval);
-            }
-            if !more {
-                return Ok(());
+            match self.outbound.write_news() {
+                Written::All => return Ok(()),
+                Written::Part => self.write_rest().await?,
+                Written::Gone => return Err(End::Gone),
             }
         }
     }
 
-    /// Hands what was pushed to the kernel, in one write if it takes it, and waits until it has taken it all; as long
-    /// as the client takes something now and then.
-    async fn write(&mut self) -> Result<(), End> {
-        let Connection { ws, wire, state, session, .. } = self;
-        let first = poll_fn(|cx| Poll::Ready(poll_write(ws, session, cx))).await;
-        if let Poll::Ready(done) = first {
-            return done;
-        }
+    /// Waits until the kernel has taken everything, as long as the client takes something now and then.
+    async fn write_rest(&self) -> Result<(), End> {
         // Only who does not read gets a timer.
-        let (mut written, mut stalled) = (wire.written(), Duration::ZERO);
-        let step = state.limits.stall / 10;
+        let (mut written, mut stalled) = (self.outbound.bytes(), Duration::ZERO);
+        let GatewayLimits { stall, .. } = self.state.limits;
+        let step = stall / 10;
         loop {
-            if let Ok(done) = timeout(step, poll_fn(|cx| poll_write(ws, session, cx))).await {
+            if let Ok(done) = timeout(step, self.all_written()).await {
                 return done;
             }
             // Looked at often: what is taken at the beginning, up to the size of the buffers, is no reading.
             stalled += step;
-            if std::mem::replace(&mut written, wire.written()) != written {
+            if std::mem::replace(&mut written, self.outbound.bytes()) != written {
                 stalled = Duration::ZERO;
-            } else if stalled >= state.limits.stall {
+            } else if stalled >= stall {
                 return Err(End::Close(CloseCode::Slow));
+            }
+        }
+    }
+
+    async fn all_written(&self) -> Result<(), End> {
+        loop {
+            match self.outbound.write(|_| {}) {
+                Written::All => return Ok(()),
+                Written::Part => self.incoming.has_room().await,
+                Written::Gone => return Err(End::Gone),
             }
         }
     }
@@ -355,19 +345,24 @@ impl Connection {
     async fn say_goodbye(&mut self, code: CloseCode) {
         let user: UserId = self.session.user();
         tracing::debug!(?user, code = code.code(), "closing a connection");
-        let Connection { ws, session, state, .. } = self;
-        ws.push_close(Some(code.code()), code.reason());
-        let closed = timeout(state.limits.stall_close, poll_fn(|cx| poll_write(ws, session, cx)));
-        if matches!(closed.await, Ok(Ok(()))) {
-            let _ = timeout(state.limits.close_patience, hear_goodbye(ws)).await;
+        self.outbound.hold();
+        let limits = self.state.limits;
+        let closed = self.outbound.write(|out| out.push_close(Some(code.code()), code.reason()));
+        let is_told = match closed {
+            Written::All => true,
+            Written::Part => matches!(timeout(limits.stall_close, self.all_written()).await, Ok(Ok(()))),
+            Written::Gone => false,
+        };
+        if is_told {
+            let _ = timeout(limits.close_patience, hear_goodbye(&mut self.incoming)).await;
         }
     }
 }
 
 /// Reads on until the client closes, too.
-async fn hear_goodbye(ws: &mut WebSocket) {
+async fn hear_goodbye(incoming: &mut Incoming) {
     let broken = loop {
-        match poll_fn(|cx| ws.poll_heard(cx)).await {
+        match poll_fn(|cx| incoming.poll_heard(cx)).await {
             Ok(Heard::Close(_)) => return,
             Ok(_) => {}
             Err(broken) => break broken,
@@ -375,19 +370,11 @@ async fn hear_goodbye(ws: &mut WebSocket) {
     };
     let mut left = if broken == Broken::Gone { 0 } else { DISCARDED_BYTES };
     while left > 0 {
-        match poll_fn(|cx| ws.poll_discard(cx)).await {
+        match poll_fn(|cx| incoming.poll_discard(cx)).await {
             Ok(read) => left = left.saturating_sub(read),
             Err(_) => return,
         }
     }
-}
-
-/// Writes as long as what is under way may be written, which is asked before each try.
-fn poll_write(ws: &mut WebSocket, session: &Session, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-    if !session.may_write() {
-        return Poll::Ready(Err(End::Gone));
-    }
-    Poll::Ready(ready!(ws.poll_flush(cx)).map_err(end_of))
 }
 
 /// What it means for the client that no more can be heard.

@@ -1,9 +1,7 @@
 //! `GET /v1/ws`: whether to speak with who asks.
 
-use std::sync::Arc;
-
 use axum::body::Body;
-use axum::extract::{Extension, State};
+use axum::extract::State;
 use axum::http::header::{
     AUTHORIZATION, CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -15,11 +13,10 @@ use base64::engine::general_purpose::STANDARD;
 use protocol::{BEARER_SUBPROTOCOL_PREFIX, SUBPROTOCOL};
 use sha1::{Digest, Sha1};
 use web::tokens::{AuthError, bearer};
-use web::{Problem, Takeover, Wire};
+use web::{Problem, Takeover};
 
 use crate::socket;
 use crate::state::GatewayState;
-use crate::websocket::WebSocket;
 
 /// What RFC 6455 puts behind the client's key.
 const KEY_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -34,7 +31,6 @@ const KEY_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 )]
 pub(crate) async fn socket(
     State(state): State<GatewayState>,
-    Extension(wire): Extension<Arc<Wire>>,
     headers: HeaderMap,
     takeover: Result<Takeover, ()>,
 ) -> Result<Response, Problem> {
@@ -50,17 +46,15 @@ pub(crate) async fn socket(
     let caller = state.authenticator.authenticate(token(&headers)?).await?;
     let user = caller.user()?;
     // Registered before it is looked up: a deletion in between closes it.
-    let session = state.node.open(user);
+    let opened = state.node.open(user);
     // Who registered too late to be told that the node stops, finds out here.
     check_draining(&state)?;
     state.must_exist(user).await?;
     drop(place);
     let connections = state.connections.clone();
     connections.spawn(async move {
-        if let Some((stream, ahead)) = takeover.connection().await {
-            let ws = WebSocket::new(stream, &ahead, state.limits.message_bytes);
-            drop(ahead);
-            socket::Connection::new(state, ws, wire, session, caller.expires).run().await;
+        if let Some(taken) = takeover.connection().await {
+            socket::Connection::new(state, taken, opened, caller.expires).run().await;
         }
     });
     Ok(switching(accepted, subprotocols(&headers).any(|entry| entry == SUBPROTOCOL)))

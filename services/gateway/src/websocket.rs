@@ -10,8 +10,8 @@ use std::task::{Context, Poll, ready};
 
 use axum::body::Bytes;
 use protocol::client::ServerFrame;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use web::Metered;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::tcp::OwnedReadHalf;
 
 /// Bytes read at a time, on the stack: a `location` frame is about 120.
 const READ_BYTES: usize = 4 * 1_024;
@@ -53,24 +53,21 @@ pub(crate) enum Broken {
     TooBig,
 }
 
-/// An upgraded connection.
-pub(crate) struct WebSocket {
-    stream: Metered,
+/// The client's half of an upgraded connection.
+pub(crate) struct Incoming {
+    stream: OwnedReadHalf,
     inbox: Inbox,
-    outbox: Vec<u8>,
-    /// So much of it has been taken by the kernel.
-    sent: usize,
 }
 
-impl WebSocket {
+impl Incoming {
     /// `ahead` was read together with the request; messages are of at most `message_bytes`.
-    pub(crate) fn new(stream: Metered, ahead: &Bytes, message_bytes: usize) -> WebSocket {
+    pub(crate) fn new(stream: OwnedReadHalf, ahead: &Bytes, message_bytes: usize) -> Incoming {
         let mut inbox = Inbox::new(message_bytes);
         inbox.add(ahead);
-        WebSocket { stream, inbox, outbox: Vec::new(), sent: 0 }
+        Incoming { stream, inbox }
     }
 
-    /// The next thing that the client says. After [`Broken`] only [`WebSocket::poll_discard`] makes sense.
+    /// The next thing that the client says. After [`Broken`] only [`Incoming::poll_discard`] makes sense.
     pub(crate) fn poll_heard(&mut self, cx: &mut Context<'_>) -> Poll<Result<Heard, Broken>> {
         loop {
             if let Some(heard) = self.inbox.next()? {
@@ -88,50 +85,14 @@ impl WebSocket {
         Poll::Ready(Ok(read))
     }
 
-    /// Makes room for so many frames of news.
-    pub(crate) fn expect(&mut self, frames: usize) {
-        self.outbox.reserve(frames * FRAME_BYTES);
-    }
-
-    /// Appends a frame to what [`WebSocket::poll_flush`] writes.
-    pub(crate) fn push(&mut self, frame: &ServerFrame) {
-        push_text(&mut self.outbox, |out| frame.encode_into(out));
-    }
-
-    /// Appends the answer to a ping, of at most 125 bytes.
-    pub(crate) fn push_pong(&mut self, payload: &[u8]) {
-        push_control(&mut self.outbox, PONG, payload);
-    }
-
-    /// Appends a ping.
-    pub(crate) fn push_ping(&mut self) {
-        push_control(&mut self.outbox, PING, &[]);
-    }
-
-    /// Appends a close, with a reason of at most 123 bytes; nothing may follow it.
-    pub(crate) fn push_close(&mut self, code: Option<u16>, reason: &str) {
-        let code = code.map(u16::to_be_bytes);
-        let payload = [code.as_ref().map_or(&[][..], |code| &code[..]), reason.as_bytes()].concat();
-        push_control(&mut self.outbox, CLOSE, &payload);
-    }
-
-    /// Hands all that was pushed to the kernel, in one write if it takes it; what it did not take is kept.
-    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        while self.sent < self.outbox.len() {
-            let rest = &self.outbox[self.sent..];
-            match ready!(Pin::new(&mut self.stream).poll_write(cx, rest)) {
-                Ok(0) | Err(_) => return Poll::Ready(Err(Broken::Gone)),
-                Ok(taken) => self.sent += taken,
-            }
-        }
-        self.sent = 0;
-        // Dropped, not kept: most connections are silent most of the time.
-        self.outbox = Vec::new();
-        Poll::Ready(Ok(()))
+    /// Waits until the kernel has room for the other half, or the connection has ended.
+    pub(crate) async fn has_room(&self) {
+        // An error shows at the next write.
+        let _ = self.stream.as_ref().writable().await;
     }
 }
 
-fn poll_read(stream: &mut Metered, cx: &mut Context<'_>, take: impl FnOnce(&[u8])) -> Poll<Result<(), Broken>> {
+fn poll_read(stream: &mut OwnedReadHalf, cx: &mut Context<'_>, take: impl FnOnce(&[u8])) -> Poll<Result<(), Broken>> {
     let mut space = [MaybeUninit::uninit(); READ_BYTES];
     let mut read = ReadBuf::uninit(&mut space);
     let done = ready!(Pin::new(stream).poll_read(cx, &mut read));
@@ -140,6 +101,57 @@ fn poll_read(stream: &mut Metered, cx: &mut Context<'_>, take: impl FnOnce(&[u8]
     }
     take(read.filled());
     Poll::Ready(Ok(()))
+}
+
+/// Frames on their way out.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    bytes: Vec<u8>,
+    /// So much of it has been taken by the kernel.
+    sent: usize,
+}
+
+impl Outbox {
+    /// Makes room for so many frames of news.
+    pub(crate) fn expect(&mut self, frames: usize) {
+        self.bytes.reserve(frames * FRAME_BYTES);
+    }
+
+    /// Appends a frame.
+    pub(crate) fn push(&mut self, frame: &ServerFrame) {
+        push_text(&mut self.bytes, |out| frame.encode_into(out));
+    }
+
+    /// Appends the answer to a ping, of at most 125 bytes.
+    pub(crate) fn push_pong(&mut self, payload: &[u8]) {
+        push_control(&mut self.bytes, PONG, payload);
+    }
+
+    /// Appends a ping.
+    pub(crate) fn push_ping(&mut self) {
+        push_control(&mut self.bytes, PING, &[]);
+    }
+
+    /// Appends a close, with a reason of at most 123 bytes; nothing may follow it.
+    pub(crate) fn push_close(&mut self, code: Option<u16>, reason: &str) {
+        let code = code.map(u16::to_be_bytes);
+        let payload = [code.as_ref().map_or(&[][..], |code| &code[..]), reason.as_bytes()].concat();
+        push_control(&mut self.bytes, CLOSE, &payload);
+    }
+
+    /// What the kernel has not taken yet.
+    pub(crate) fn rest(&self) -> &[u8] {
+        &self.bytes[self.sent..]
+    }
+
+    /// The kernel took so much of [`Outbox::rest`].
+    pub(crate) fn taken(&mut self, bytes: usize) {
+        self.sent += bytes;
+        if self.rest().is_empty() {
+            // Dropped, not kept: most connections are silent most of the time.
+            *self = Outbox::default();
+        }
+    }
 }
 
 /// Appends a text message; its head is put before it when its length is known.

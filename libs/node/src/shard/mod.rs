@@ -1,7 +1,7 @@
 //! The engine of one core: who watches whom, who is where, and who has to be told.
 //!
-//! A shard is plain data behind one lock: no async, no I/O, no clock. Verbs go in, [`Shard::take_woken`] says whose
-//! bell to ring, [`Shard::drain`] makes the frames at the moment of sending, from the newest positions and the
+//! A shard is plain data behind one lock: no async, no I/O, no clock. Verbs go in, [`Shard::take_woken`] says whom to
+//! tell, [`Shard::drain`] makes the frames at the moment of sending, from the newest positions and the
 //! permissions of that moment. Nothing is queued but the names of friends with news.
 //!
 //! Draining is level-triggered: near and not told, or moved -> `Friend`; told and no longer near -> `Gone`; edge
@@ -84,9 +84,14 @@ impl Shard {
         Shard { applied, ..Shard::default() }
     }
 
-    /// Moves the bells to ring into `woken`, each once.
-    pub fn take_woken(&mut self, woken: &mut Vec<Arc<Signal>>) {
-        for viewer in self.woken.drain(..) {
+    /// Whether somebody is to be told that there is news.
+    pub fn has_woken(&self) -> bool {
+        !self.woken.is_empty()
+    }
+
+    /// Moves up to `max` of those who are to be told into `woken`, each once.
+    pub fn take_woken(&mut self, max: usize, woken: &mut Vec<Arc<Signal>>) {
+        for viewer in self.woken.drain(..self.woken.len().min(max)) {
             if let Some(viewer) = self.viewers.get_mut(viewer) {
                 viewer.woken = false;
                 woken.push(viewer.signal.clone());

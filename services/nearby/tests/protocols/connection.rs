@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use model::UserId;
-use node::{NearbyCall, Node, Refused, Session};
+use node::{Feed, NearbyCall, Node, Refused, Session};
 use parking_lot::Mutex;
 use protocol::client::{ErrorCode, Init, Limit, Report, ServerFrame};
 use protocol::close::CloseCode;
@@ -143,13 +143,13 @@ impl Served {
     }
 
     async fn serve(&self, first: Option<Numbered>) {
-        let mut session = self.node.open(self.line.user);
+        let (mut session, mut feed) = self.node.open(self.line.user);
         let signal = session.signal().clone();
         self.chaos.note(("open", self.line.user, self.line.node));
         tokio::select! {
             // A gateway asks either first; what is written before the cut is noticed is the harder case.
             biased;
-            _ = self.speak(&mut session, first) => {}
+            _ = self.speak(&mut session, &mut feed, first) => {}
             () = signal.is_cut() => {}
         }
         self.chaos.note(("end", self.line.user, self.line.node));
@@ -159,7 +159,7 @@ impl Served {
     }
 
     /// `None`: the end.
-    async fn speak(&self, session: &mut Session, first: Option<Numbered>) -> Option<()> {
+    async fn speak(&self, session: &mut Session, feed: &mut Feed, first: Option<Numbered>) -> Option<()> {
         self.chaos.delay().await;
         let init = Init { report: first.map(|(_, report)| report), radius: None, limit: Limit::new(100) };
         let page = session.init(&init).await.ok()?;
@@ -167,11 +167,11 @@ impl Served {
             self.chaos.note(("connected", self.line.user, self.line.node, number));
             self.line.taken.store(number, Ordering::Relaxed);
         }
-        self.write(session, &[page]).await?;
+        self.write(feed, &[page]).await?;
         let mut close_at = None;
         loop {
             self.attend(session, &mut close_at)?;
-            self.write_news(session).await?;
+            self.write_news(feed).await?;
             self.hear(session)?;
             let own_close = async {
                 match close_at {
@@ -201,13 +201,13 @@ impl Served {
         Some(())
     }
 
-    async fn write_news(&self, session: &mut Session) -> Option<()> {
+    async fn write_news(&self, feed: &mut Feed) -> Option<()> {
         loop {
-            let news = session.drain();
+            let news = feed.drain();
             if news.frames.is_empty() {
                 return Some(());
             }
-            self.write(session, &news.frames).await?;
+            self.write(feed, &news.frames).await?;
             if !news.more {
                 return Some(());
             }
@@ -215,17 +215,17 @@ impl Served {
     }
 
     /// Hands frames to the kernel when the socket is ready, if they may go out then.
-    async fn write(&self, session: &mut Session, frames: &[ServerFrame]) -> Option<()> {
+    async fn write(&self, feed: &mut Feed, frames: &[ServerFrame]) -> Option<()> {
         let delay = self.chaos.socket_delay();
         if !delay.is_zero() {
             sleep(delay.min(STALL)).await;
         }
-        if delay > STALL || !session.may_write() {
+        if delay > STALL || !feed.may_write() {
             return None;
         }
         let shown = self.judge.handed(&self.line, frames);
         self.chaos.note(("written", self.line.user, self.line.node, frames.len(), shown));
-        session.flushed();
+        feed.flushed();
         Some(())
     }
 

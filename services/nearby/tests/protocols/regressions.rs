@@ -137,7 +137,7 @@ async fn who_missed_entries_of_the_control_log_shows_nobody() {
 async fn a_revoke_does_not_wait_for_the_registry_of_sharing_connections() {
     let scene = Arc::new(Scene::new(1_000).await);
     assert!(scene.ask(Method::PUT, ALICE, BOB).await.is_success());
-    let mut session = scene.fleet.nodes[0].open(ALICE);
+    let (mut session, _feed) = scene.fleet.nodes[0].open(ALICE);
     // Its first page never reaches the kernel.
     session.init(&Init { report: Some(scene.report(1)), radius: None, limit: None }).await.unwrap();
     scene.chaos.cut_off(0, Port::Sessions, Sickness::Hangs, Duration::from_secs(60));

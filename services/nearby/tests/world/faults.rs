@@ -127,11 +127,11 @@ async fn what_is_buffered_for_a_slow_reader_is_not_written_once_the_right_to_sen
     bob.at(north(1_100.0));
     world.settle().await;
     assert!(alice.read_without_flush() > 0);
-    assert!(alice.session().may_write());
+    assert!(alice.feed().may_write());
     world.foundation.control.set_health(Health::Down);
     world.wait(12).await;
-    assert!(!alice.session().may_write(), "a revoke may have been acknowledged without this node");
-    assert!(bob.session().may_write(), "nothing is on its way to bob: a close may still be sent");
+    assert!(!alice.feed().may_write(), "a revoke may have been acknowledged without this node");
+    assert!(bob.feed().may_write(), "nothing is on its way to bob: a close may still be sent");
     alice.vanish();
 }
 

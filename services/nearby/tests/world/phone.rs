@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Meters, Position, TimestampMs, UserId};
-use node::{Node, Refused, Session};
+use node::{Feed, Node, Refused, Session};
 use ports::Clock;
 use protocol::client::{ErrorCode, GoneReason, Init, Limit, Nearby, PageCursor, Report, ServerFrame};
 use protocol::close::CloseCode;
@@ -39,7 +39,7 @@ pub(crate) struct Phone {
     pub(crate) user: UserId,
     node: Arc<Node>,
     clock: Clock,
-    session: Option<Session>,
+    connection: Option<(Session, Feed)>,
     /// Who is near: distance, rounded, and the friend's own time.
     pub(crate) near: BTreeMap<UserId, (f64, u64)>,
     pub(crate) told: Vec<Told>,
@@ -57,7 +57,7 @@ impl Phone {
             user,
             node,
             clock,
-            session: None,
+            connection: None,
             near: BTreeMap::new(),
             told: Vec::new(),
             pushes: 0,
@@ -77,7 +77,11 @@ impl Phone {
     }
 
     pub(crate) fn session(&mut self) -> &mut Session {
-        self.session.as_mut().expect("the phone is connected")
+        &mut self.connection.as_mut().expect("the phone is connected").0
+    }
+
+    pub(crate) fn feed(&mut self) -> &mut Feed {
+        &mut self.connection.as_mut().expect("the phone is connected").1
     }
 
     /// A report from there, now.
@@ -88,7 +92,7 @@ impl Phone {
     /// Only opens the connection.
     pub(crate) fn open(&mut self) {
         self.near.clear();
-        self.session = Some(self.node.open(self.user));
+        self.connection = Some(self.node.open(self.user));
     }
 
     /// A report from there, now, and later than the last one: virtual time may stand still in between.
@@ -141,7 +145,7 @@ impl Phone {
     }
 
     pub(crate) async fn init(&mut self, init: &Init) -> Nearby {
-        if self.session.is_none() {
+        if self.connection.is_none() {
             self.open();
         }
         let frame = self.session().init(init).await.unwrap();
@@ -149,7 +153,7 @@ impl Phone {
     }
 
     fn take_page(&mut self, frame: ServerFrame, replaces: bool) -> Nearby {
-        self.session().flushed();
+        self.feed().flushed();
         let ServerFrame::Nearby(page) = frame else { panic!("a page was expected: {frame:?}") };
         if replaces {
             self.near.clear();
@@ -193,11 +197,11 @@ impl Phone {
     /// Takes in what waits.
     pub(crate) fn read(&mut self) {
         loop {
-            let drained = self.session().drain();
+            let drained = self.feed().drain();
             for frame in drained.frames {
                 self.take(frame);
             }
-            self.session().flushed();
+            self.feed().flushed();
             if !drained.more {
                 return;
             }
@@ -206,7 +210,7 @@ impl Phone {
 
     /// Takes frames out of the engine and does not hand them on: as if the socket were blocked.
     pub(crate) fn read_without_flush(&mut self) -> usize {
-        self.session().drain().frames.len()
+        self.feed().drain().frames.len()
     }
 
     fn take(&mut self, frame: ServerFrame) {
@@ -271,23 +275,23 @@ impl Phone {
     }
 
     pub(crate) fn closing(&self) -> Option<CloseCode> {
-        self.session.as_ref().and_then(|session| session.signal().closing())
+        self.connection.as_ref().and_then(|(session, _)| session.signal().closing())
     }
 
     /// Whether its connection was told to drop everything.
     pub(crate) async fn is_cut(&self) {
-        self.session.as_ref().expect("the phone is connected").signal().is_cut().await;
+        self.connection.as_ref().expect("the phone is connected").0.signal().is_cut().await;
     }
 
     pub(crate) async fn disconnect(&mut self) {
-        if let Some(session) = self.session.take() {
+        if let Some((session, _)) = self.connection.take() {
             session.close().await;
         }
     }
 
     /// The connection is gone without a word.
     pub(crate) fn vanish(&mut self) {
-        self.session = None;
+        self.connection = None;
     }
 }
 
