@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use model::MonotonicMs;
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
@@ -15,8 +16,9 @@ use crate::signal::Signal;
 pub trait Outlet: Send + Sync {
     /// There is news. Takes it from the [`crate::Feed`] and writes it, if that can be done without waiting; whatever
     /// cannot is left to the connection's task: its bell is to be rung. Called without any lock of the engine, for one
-    /// connection by one thread at a time.
-    fn deliver(&self);
+    /// connection by one thread at a time. `now` is when the turn began; `space` is for whatever is made here, so that
+    /// nothing need be allocated for it, and is empty.
+    fn deliver(&self, now: MonotonicMs, space: &mut Vec<u8>);
 }
 
 /// One shard's courier.
@@ -36,6 +38,7 @@ impl Courier {
 pub(crate) async fn run(shared: Arc<Shared>, shard: usize, stop: CancellationToken) {
     let courier = &shared.couriers[shard];
     let mut woken: Vec<Arc<Signal>> = Vec::new();
+    let mut space = Vec::new();
     loop {
         tokio::select! {
             biased;
@@ -47,7 +50,11 @@ pub(crate) async fn run(shared: Arc<Shared>, shard: usize, stop: CancellationTok
             if woken.is_empty() {
                 break;
             }
-            woken.drain(..).for_each(|signal| signal.tell());
+            let now = shared.clock.monotonic();
+            for signal in woken.drain(..) {
+                signal.tell(now, &mut space);
+                space.clear();
+            }
             // Others wait for this core, too: those who read what clients send.
             yield_now().await;
         }

@@ -51,15 +51,6 @@ impl Drop for Registration {
     }
 }
 
-/// What [`Feed::drain`] took out.
-#[derive(Debug, Default)]
-pub struct Drain {
-    /// The frames, in the order to be written.
-    pub frames: SmallVec<[ServerFrame; 4]>,
-    /// There is more to take.
-    pub more: bool,
-}
-
 /// One connection's news. It has one owner, who hands what it took out to the kernel before it takes out more: the
 /// account by which a revoke knows what is under way relies on it.
 pub struct Feed {
@@ -78,23 +69,24 @@ impl Feed {
         &self.registration.signal
     }
 
-    /// Takes out what the viewer has to be told, at most [`limits::FRAMES_PER_DRAIN`] friends at a time. The frames
-    /// are to be handed to the kernel, and then [`Feed::flushed`] called, or the connection dropped. Nothing comes out
-    /// before the first page was made, nor while this node has no right to send: it waits.
-    pub fn drain(&mut self) -> Drain {
-        let Ok(now) = self.registration.shared.may_send() else { return Drain::default() };
-        // Not kept: most connections are idle, and there are many.
-        let (viewer, mut news) = (self.registration.viewer, Vec::new());
+    /// Takes out what the viewer has to be told, at most [`limits::FRAMES_PER_DRAIN`] friends at a time, and returns
+    /// whether there is more. The frames, in the order to be written, are to be handed to the kernel, and then
+    /// [`Feed::flushed`] called, or the connection dropped. Nothing comes out before the first page was made, nor while
+    /// this node has no right to send: it waits.
+    pub fn drain(&mut self, now: MonotonicMs, mut to: impl FnMut(ServerFrame)) -> bool {
+        if !self.registration.shared.may_send_at(now) {
+            return false;
+        }
+        let (viewer, mut news) = (self.registration.viewer, SmallVec::<[News; 4]>::new());
         let drained =
             self.registration.with_shard(|shard| shard.drain(viewer, now, limits::FRAMES_PER_DRAIN, &mut news));
-        let mut frames = SmallVec::new();
         for news in news {
             if let News::Friend { moved: Some(expires), .. } = news {
                 self.under_way.push(expires);
             }
-            frames.push(frame(news));
+            to(frame(news));
         }
-        Drain { frames, more: drained.more }
+        drained.more
     }
 
     /// Whether what was drained may still be handed to the kernel: to be asked right before each try. When the right to
@@ -125,8 +117,11 @@ impl Shared {
     /// The moment, if positions may be sent at it.
     pub(crate) fn may_send(&self) -> Result<MonotonicMs, Refused> {
         let now = self.clock.monotonic();
-        let may = self.right.holds(now) || self.plants(Break::NeverAsk);
-        if may { Ok(now) } else { Err(Refused::Silent) }
+        if self.may_send_at(now) { Ok(now) } else { Err(Refused::Silent) }
+    }
+
+    fn may_send_at(&self, now: MonotonicMs) -> bool {
+        self.right.holds(now) || self.plants(Break::NeverAsk)
     }
 }
 

@@ -33,7 +33,7 @@ mod node;
 
 pub use calls::{Answer, NearbyCall};
 pub use courier::Outlet;
-pub use feed::{Drain, Feed};
+pub use feed::Feed;
 pub use metrics::{Metrics, Outcome};
 pub use node::Node;
 pub use planted::{Break, Freezer};

@@ -9,7 +9,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::shard::Tally;
 
-/// What became of a reported position.
+/// What became of a reported position; in the order of its counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// It is the user's newest.
@@ -30,11 +30,26 @@ pub(crate) struct Label {
     kind: &'static str,
 }
 
+/// The counters of a family whose labels are known: a look at the family for each count costs a lock and a hash.
+#[derive(Clone, Debug)]
+struct Kinds<const N: usize> {
+    family: Family<Label, Counter>,
+    counters: [Counter; N],
+}
+
+impl<const N: usize> Kinds<N> {
+    fn of(kinds: [&'static str; N]) -> Kinds<N> {
+        let family = Family::<Label, Counter>::default();
+        let counters = kinds.map(|kind| family.get_or_create(&Label { kind }).clone());
+        Kinds { family, counters }
+    }
+}
+
 /// The engine's counters; clones share them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    updates: Family<Label, Counter>,
-    news: Family<Label, Counter>,
+    updates: Kinds<5>,
+    news: Kinds<4>,
     /// News that wait.
     pub(crate) queued: Gauge,
     /// Distances compared with a radius.
@@ -64,8 +79,8 @@ impl Metrics {
     /// Registers the engine's metrics.
     pub fn register(registry: &mut Registry) -> Metrics {
         let metrics = Metrics {
-            updates: Family::default(),
-            news: Family::default(),
+            updates: Kinds::of(["newest", "late", "rate_limited", "bad", "not_sharing"]),
+            news: Kinds::of(["marked", "delivered", "replaced", "dropped"]),
             queued: Gauge::default(),
             checks: Counter::default(),
             age: Histogram::new(AGE_BUCKETS),
@@ -79,11 +94,11 @@ impl Metrics {
             history: Family::default(),
         };
         let r = registry.sub_registry_with_prefix("nearby");
-        r.register("updates", "Positions reported by devices, by what became of them", metrics.updates.clone());
+        r.register("updates", "Positions reported by devices, by what became of them", metrics.updates.family.clone());
         r.register(
             "news",
             "News of a friend for a viewer: marked = delivered + replaced + dropped + queued",
-            metrics.news.clone(),
+            metrics.news.family.clone(),
         );
         r.register("news_queued", "News that wait to be written", metrics.queued.clone());
         r.register("checks", "Distances compared with a radius", metrics.checks.clone());
@@ -106,14 +121,7 @@ impl Metrics {
 
     /// A device reported a position.
     pub fn update(&self, outcome: Outcome) {
-        let kind = match outcome {
-            Outcome::Newest => "newest",
-            Outcome::Late => "late",
-            Outcome::RateLimited => "rate_limited",
-            Outcome::Bad => "bad",
-            Outcome::NotSharing => "not_sharing",
-        };
-        self.updates.get_or_create(&Label { kind }).inc();
+        self.updates.counters[outcome as usize].inc();
     }
 
     pub(crate) fn failure(&self, backend: &'static str) {
@@ -126,14 +134,9 @@ impl Metrics {
 
     pub(crate) fn tally(&self, tally: Tally) {
         self.checks.inc_by(tally.checks);
-        let counts = [
-            ("marked", tally.marked),
-            ("delivered", tally.delivered),
-            ("replaced", tally.replaced),
-            ("dropped", tally.dropped),
-        ];
-        for (kind, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
-            self.news.get_or_create(&Label { kind }).inc_by(count);
+        let counts = [tally.marked, tally.delivered, tally.replaced, tally.dropped];
+        for (counter, count) in self.news.counters.iter().zip(counts).filter(|(_, count)| *count > 0) {
+            counter.inc_by(count);
         }
     }
 }

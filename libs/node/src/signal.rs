@@ -1,12 +1,14 @@
 //! How the engine reaches a connection: a wake-up, a reason to close, and the account of what has been handed over.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{OnceLock, Weak};
+use std::task::Poll;
 
+use futures_util::task::AtomicWaker;
 use model::MonotonicMs;
 use protocol::close::{CLOSE_CODES, CloseCode};
-use tokio::sync::Notify;
 
 use crate::courier::Outlet;
 use crate::watermark::Watermark;
@@ -17,14 +19,18 @@ use crate::watermark::Watermark;
 /// `drained` counts how often positions were taken out of the shard for this connection, `flushed` up to which of
 /// these they have been handed to the kernel. A revoke is confirmed only when `flushed` has caught up with what was
 /// drained before the edge was removed, or the connection is no more.
+///
+/// What a push touches comes first, on one line of the cache.
+#[repr(C)]
 pub struct Signal {
-    bell: Notify,
     outlet: OnceLock<Weak<dyn Outlet>>,
-    close: AtomicU16,
-    cut: Notify,
     drained: AtomicU64,
     flushed: Watermark,
+    task: AtomicWaker,
     deadline: AtomicU64,
+    close: AtomicU16,
+    rung: AtomicBool,
+    cut: AtomicBool,
 }
 
 const ENDED: u64 = u64::MAX;
@@ -33,13 +39,14 @@ const NO_CLOSE: u16 = 0;
 impl Default for Signal {
     fn default() -> Signal {
         Signal {
-            bell: Notify::new(),
             outlet: OnceLock::new(),
-            close: AtomicU16::new(NO_CLOSE),
-            cut: Notify::new(),
             drained: AtomicU64::new(0),
             flushed: Watermark::default(),
+            task: AtomicWaker::new(),
             deadline: AtomicU64::new(u64::MAX),
+            close: AtomicU16::new(NO_CLOSE),
+            rung: AtomicBool::new(false),
+            cut: AtomicBool::new(false),
         }
     }
 }
@@ -57,22 +64,29 @@ impl Signal {
         let _ = self.outlet.set(outlet);
     }
 
-    /// There is news.
-    pub(crate) fn tell(&self) {
+    /// There is news; for the rest as [`Outlet::deliver`].
+    pub(crate) fn tell(&self, now: MonotonicMs, space: &mut Vec<u8>) {
         match self.outlet.get() {
             None => self.ring(),
-            Some(outlet) => outlet.upgrade().into_iter().for_each(|outlet| outlet.deliver()),
+            Some(outlet) => outlet.upgrade().into_iter().for_each(|outlet| outlet.deliver(now, space)),
         }
     }
 
     /// There is something to do: news to drain, a reason to close, a deadline.
     pub fn ring(&self) {
-        self.bell.notify_one();
+        self.rung.store(true, Ordering::Release);
+        self.task.wake();
     }
 
-    /// Waits for the next ring; one that came before is not lost. Cancel safe.
+    /// Waits for the next ring; one that came before is not lost. Cancel safe. Only one task may wait, for this and for
+    /// [`Signal::is_cut`].
     pub async fn rung(&self) {
-        self.bell.notified().await;
+        poll_fn(|cx| {
+            // Registered before the look, or a ring between the two would be missed.
+            self.task.register(cx.waker());
+            if self.rung.swap(false, Ordering::AcqRel) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     /// Asks the connection to close; the first reason stays, except that any reason outranks a restart, which waits.
@@ -91,12 +105,17 @@ impl Signal {
 
     /// Tells the connection to drop its socket with all that is buffered for it.
     pub fn cut(&self) {
-        self.cut.notify_one();
+        self.cut.store(true, Ordering::Release);
+        self.task.wake();
     }
 
-    /// Waits for [`Signal::cut`]. Cancel safe.
+    /// Waits for [`Signal::cut`]. Cancel safe. Only one task may wait, for this and for [`Signal::rung`].
     pub async fn is_cut(&self) {
-        self.cut.notified().await;
+        poll_fn(|cx| {
+            self.task.register(cx.waker());
+            if self.cut.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     /// When the connection next wants to be rung whatever happens.

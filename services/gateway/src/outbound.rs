@@ -1,7 +1,8 @@
 //! The way out of one connection: shared by its task, which answers and waits where there is something to wait for, and
 //! by the engine's courier, which writes news straight to the socket.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
+use std::mem::take;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +10,11 @@ use model::MonotonicMs;
 use node::{Feed, Outlet, Signal};
 use parking_lot::Mutex;
 use ports::Clock;
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
 use tokio::net::tcp::OwnedWriteHalf;
 
-use crate::websocket::Outbox;
+use crate::websocket::{FRAME_BYTES, push};
 
 /// How far writing came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +40,8 @@ pub(crate) struct Outbound {
 struct Pen {
     /// `None` at the end: nothing is taken out or written any more.
     way: Option<Way>,
-    outbox: Outbox,
+    /// What the kernel has not taken yet.
+    rest: Vec<u8>,
     /// News stay in the shard: an answer is being made, and what is newer must not go out before it.
     held: bool,
     /// Bytes that the kernel has taken: tells a client that reads slowly from one that does not read.
@@ -59,7 +63,7 @@ impl Outbound {
         let signal = feed.signal().clone();
         let pen = Pen {
             way: Some(Way { stream, feed }),
-            outbox: Outbox::default(),
+            rest: Vec::new(),
             held: false,
             bytes: 0,
             news_from: MonotonicMs(0),
@@ -81,17 +85,17 @@ impl Outbound {
         self.pen.lock().held = false;
     }
 
-    /// Appends something and hands all there is to the kernel, as far as it takes it.
-    pub(crate) fn write(&self, push: impl FnOnce(&mut Outbox)) -> Written {
+    /// Hands something to the kernel, after what is left over, as far as it takes it.
+    pub(crate) fn write(&self, push: impl FnOnce(&mut Vec<u8>)) -> Written {
         let mut pen = self.pen.lock();
-        push(&mut pen.outbox);
-        pen.flush()
+        push(&mut pen.rest);
+        pen.write_rest()
     }
 
     /// Takes out what there is to tell and hands it to the kernel, as far as it takes it. What comes too soon after the
     /// last stays in the shard, where a revoke finds it and newer values take its place.
     pub(crate) fn write_news(&self) -> Written {
-        self.pen.lock().write_news(self.clock, self.interval)
+        self.pen.lock().write_news(self.clock.monotonic(), self.interval, &mut Vec::new())
     }
 
     /// Bytes that the kernel has taken.
@@ -115,68 +119,78 @@ impl Outbound {
 }
 
 impl Outlet for Outbound {
-    fn deliver(&self) {
+    fn deliver(&self, now: MonotonicMs, space: &mut Vec<u8>) {
         let mut pen = self.pen.lock();
-        // The connection's task knows already.
-        let is_known = pen.news_wait && self.clock.monotonic() < pen.news_from;
-        let is_busy = pen.held || !pen.outbox.rest().is_empty();
-        if !is_known && (is_busy || pen.write_news(self.clock, self.interval) != Written::All || pen.news_wait) {
+        if pen.news_wait && now < pen.news_from {
+            // The connection's task knows, and when.
+            return;
+        }
+        let is_busy = pen.held || !pen.rest.is_empty();
+        if is_busy || pen.write_news(now, self.interval, space) != Written::All || pen.news_wait {
             self.signal.ring();
         }
     }
 }
 
 impl Pen {
-    fn write_news(&mut self, clock: Clock, interval: Duration) -> Written {
+    fn write_news(&mut self, now: MonotonicMs, interval: Duration, space: &mut Vec<u8>) -> Written {
         if self.held {
             return Written::All;
         }
-        if !interval.is_zero() {
-            let now = clock.monotonic();
-            self.news_wait = now < self.news_from;
-            if self.news_wait {
-                return Written::All;
-            }
+        self.news_wait = now < self.news_from;
+        if self.news_wait {
+            return Written::All;
         }
         loop {
-            // What was left over first: the kernel may have no room for more.
-            if !self.outbox.rest().is_empty() {
-                match self.flush() {
+            // The kernel may have no room for more.
+            if !self.rest.is_empty() {
+                match self.write_rest() {
                     Written::All => {}
                     stuck => return stuck,
                 }
             }
             let Some(Way { feed, .. }) = &mut self.way else { return Written::Gone };
-            let news = feed.drain();
-            if news.frames.is_empty() {
+            space.clear();
+            let more = feed.drain(now, |frame| {
+                space.reserve(FRAME_BYTES);
+                push(space, &frame);
+            });
+            if space.is_empty() {
                 return Written::All;
             }
-            self.outbox.expect(news.frames.len());
-            news.frames.iter().for_each(|frame| self.outbox.push(frame));
             if !interval.is_zero() {
-                self.news_from = clock.monotonic().after(interval);
+                self.news_from = now.after(interval);
             }
-            if !news.more {
-                return self.flush();
+            let written = self.write_new(space);
+            if written != Written::All || !more {
+                return written;
             }
         }
     }
 
-    /// Writes as long as what is under way may be written, which is asked before each try. What may not be is never
-    /// written, whatever comes later.
-    fn flush(&mut self) -> Written {
+    /// Writes what is left over.
+    fn write_rest(&mut self) -> Written {
+        let rest = take(&mut self.rest);
+        self.write_new(&rest)
+    }
+
+    /// Writes something when nothing is left over, as long as what is under way may be written, which is asked before
+    /// each try; keeps what the kernel does not take. What may not be written never is, whatever comes later.
+    fn write_new(&mut self, bytes: &[u8]) -> Written {
         let Some(Way { stream, feed }) = &mut self.way else { return Written::Gone };
-        while !self.outbox.rest().is_empty() {
-            let tried = match feed.may_write() {
-                true => stream.try_write(self.outbox.rest()),
-                false => Err(ErrorKind::PermissionDenied.into()),
-            };
-            match tried {
-                Ok(bytes @ 1..) => {
-                    self.bytes += bytes as u64;
-                    self.outbox.taken(bytes);
+        let mut left = bytes;
+        while !left.is_empty() {
+            let taken =
+                if feed.may_write() { hand_over(stream, left) } else { Err(ErrorKind::PermissionDenied.into()) };
+            match taken {
+                Ok(taken @ 1..) => {
+                    self.bytes += taken as u64;
+                    left = &left[taken..];
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Written::Part,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.rest = left.to_vec();
+                    return Written::Part;
+                }
                 Ok(_) | Err(_) => {
                     self.way = None;
                     return Written::Gone;
@@ -185,5 +199,14 @@ impl Pen {
         }
         feed.flushed();
         Written::All
+    }
+}
+
+/// Past the runtime, whose notes on each socket are a miss of the caches more; when the kernel has no room, it has to
+/// take note, so that it can be waited for.
+fn hand_over(stream: &OwnedWriteHalf, bytes: &[u8]) -> io::Result<usize> {
+    match send(stream.as_ref(), bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+        Err(Errno::AGAIN | Errno::INTR) => stream.try_write(bytes),
+        done => Ok(done?),
     }
 }

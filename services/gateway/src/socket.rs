@@ -16,7 +16,7 @@ use web::{AuthError, Place, Taken};
 
 use crate::outbound::{Outbound, Written};
 use crate::state::{GatewayLimits, GatewayState};
-use crate::websocket::{Broken, Heard, Incoming, Outbox};
+use crate::websocket::{Broken, Heard, Incoming, push, push_close, push_ping, push_pong};
 
 /// Bytes that are read and not looked at from a client that has broken the rules, before the connection is dropped:
 /// dropped with bytes unread, it could take the close with it.
@@ -148,7 +148,7 @@ impl Connection {
         }
         if silent >= self.state.limits.ping_after && !self.pinged {
             self.pinged = true;
-            self.write(Outbox::push_ping).await?;
+            self.write(push_ping).await?;
         }
         self.write_news().await
     }
@@ -200,13 +200,13 @@ impl Connection {
         let text = match heard {
             Heard::Text(text) => text,
             Heard::Ping(payload) => {
-                return self.write(|out| out.push_pong(&payload)).await;
+                return self.write(|out| push_pong(out, &payload)).await;
             }
             Heard::Pong => return Ok(()),
             Heard::Close(code) => {
                 // A client that hears no answer takes the connection for broken.
                 self.outbound.hold();
-                self.write(|out| out.push_close(code, "")).await?;
+                self.write(|out| push_close(out, code, "")).await?;
                 return Err(End::Gone);
             }
         };
@@ -286,13 +286,13 @@ impl Connection {
     }
 
     async fn answer(&mut self, frame: &ServerFrame) -> Result<(), End> {
-        self.write(|out| out.push(frame)).await?;
+        self.write(|out| push(out, frame)).await?;
         self.outbound.release();
         Ok(())
     }
 
     /// Hands something to the kernel, in one write if it takes it, and waits until it has taken it all.
-    async fn write(&mut self, push: impl FnOnce(&mut Outbox)) -> Result<(), End> {
+    async fn write(&mut self, push: impl FnOnce(&mut Vec<u8>)) -> Result<(), End> {
         match self.outbound.write(push) {
             Written::All => Ok(()),
             Written::Part => self.write_rest().await,
@@ -347,7 +347,7 @@ impl Connection {
         tracing::debug!(?user, code = code.code(), "closing a connection");
         self.outbound.hold();
         let limits = self.state.limits;
-        let closed = self.outbound.write(|out| out.push_close(Some(code.code()), code.reason()));
+        let closed = self.outbound.write(|out| push_close(out, Some(code.code()), code.reason()));
         let is_told = match closed {
             Written::All => true,
             Written::Part => matches!(timeout(limits.stall_close, self.all_written()).await, Ok(Ok(()))),

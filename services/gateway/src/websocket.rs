@@ -15,9 +15,6 @@ use tokio::net::tcp::OwnedReadHalf;
 
 /// Bytes read at a time, on the stack: a `location` frame is about 120.
 const READ_BYTES: usize = 4 * 1_024;
-/// Room for a frame with its head; a friend is usually below.
-const FRAME_BYTES: usize = 256;
-
 const FIN: u8 = 0x80;
 const RESERVED: u8 = 0x70;
 const MASKED: u8 = 0x80;
@@ -103,55 +100,29 @@ fn poll_read(stream: &mut OwnedReadHalf, cx: &mut Context<'_>, take: impl FnOnce
     Poll::Ready(Ok(()))
 }
 
-/// Frames on their way out.
-#[derive(Default)]
-pub(crate) struct Outbox {
-    bytes: Vec<u8>,
-    /// So much of it has been taken by the kernel.
-    sent: usize,
+/// Room for a frame with its head; a friend is usually below.
+pub(crate) const FRAME_BYTES: usize = 256;
+
+/// Appends a frame.
+pub(crate) fn push(out: &mut Vec<u8>, frame: &ServerFrame) {
+    push_text(out, |out| frame.encode_into(out));
 }
 
-impl Outbox {
-    /// Makes room for so many frames of news.
-    pub(crate) fn expect(&mut self, frames: usize) {
-        self.bytes.reserve(frames * FRAME_BYTES);
-    }
+/// Appends the answer to a ping, of at most 125 bytes.
+pub(crate) fn push_pong(out: &mut Vec<u8>, payload: &[u8]) {
+    push_control(out, PONG, payload);
+}
 
-    /// Appends a frame.
-    pub(crate) fn push(&mut self, frame: &ServerFrame) {
-        push_text(&mut self.bytes, |out| frame.encode_into(out));
-    }
+/// Appends a ping.
+pub(crate) fn push_ping(out: &mut Vec<u8>) {
+    push_control(out, PING, &[]);
+}
 
-    /// Appends the answer to a ping, of at most 125 bytes.
-    pub(crate) fn push_pong(&mut self, payload: &[u8]) {
-        push_control(&mut self.bytes, PONG, payload);
-    }
-
-    /// Appends a ping.
-    pub(crate) fn push_ping(&mut self) {
-        push_control(&mut self.bytes, PING, &[]);
-    }
-
-    /// Appends a close, with a reason of at most 123 bytes; nothing may follow it.
-    pub(crate) fn push_close(&mut self, code: Option<u16>, reason: &str) {
-        let code = code.map(u16::to_be_bytes);
-        let payload = [code.as_ref().map_or(&[][..], |code| &code[..]), reason.as_bytes()].concat();
-        push_control(&mut self.bytes, CLOSE, &payload);
-    }
-
-    /// What the kernel has not taken yet.
-    pub(crate) fn rest(&self) -> &[u8] {
-        &self.bytes[self.sent..]
-    }
-
-    /// The kernel took so much of [`Outbox::rest`].
-    pub(crate) fn taken(&mut self, bytes: usize) {
-        self.sent += bytes;
-        if self.rest().is_empty() {
-            // Dropped, not kept: most connections are silent most of the time.
-            *self = Outbox::default();
-        }
-    }
+/// Appends a close, with a reason of at most 123 bytes; nothing may follow it.
+pub(crate) fn push_close(out: &mut Vec<u8>, code: Option<u16>, reason: &str) {
+    let code = code.map(u16::to_be_bytes);
+    let payload = [code.as_ref().map_or(&[][..], |code| &code[..]), reason.as_bytes()].concat();
+    push_control(out, CLOSE, &payload);
 }
 
 /// Appends a text message; its head is put before it when its length is known.

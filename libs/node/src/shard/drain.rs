@@ -36,10 +36,11 @@ pub struct Drained {
 impl Shard {
     /// Takes out what the viewer has to be told: at most `max` friends, and the notices. The frames are to be handed
     /// to the kernel and [`crate::Signal::flushed`] called, or the connection dropped.
-    pub fn drain(&mut self, viewer: ViewerId, now: MonotonicMs, max: usize, out: &mut Vec<News>) -> Drained {
+    pub fn drain(&mut self, viewer: ViewerId, now: MonotonicMs, max: usize, out: &mut impl Extend<News>) -> Drained {
         let Some(target) = self.viewers.get_mut(viewer.0).filter(|viewer| viewer.live) else {
             return Drained { more: false };
         };
+        let mut taken_out = !target.notices.is_empty();
         for notice in target.notices.drain(..) {
             out.extend(notice.gone.then_some(News::Gone(notice.friend, GoneReason::Hidden)));
             out.extend(notice.removed.then_some(News::Removed(notice.friend)));
@@ -53,14 +54,15 @@ impl Shard {
             match self.news_of(viewer.0, edge, now) {
                 Some(news) => {
                     self.tally.delivered += 1;
-                    out.push(news);
+                    taken_out = true;
+                    out.extend(Some(news));
                 }
                 None => self.tally.dropped += 1,
             }
         }
         let Some(target) = self.viewers.get_mut(viewer.0) else { return Drained { more: false } };
         target.pending.drain(..taken);
-        if !out.is_empty() {
+        if taken_out {
             target.signal.drained();
         }
         Drained { more: !target.pending.is_empty() }

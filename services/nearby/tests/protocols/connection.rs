@@ -203,12 +203,13 @@ impl Served {
 
     async fn write_news(&self, feed: &mut Feed) -> Option<()> {
         loop {
-            let news = feed.drain();
-            if news.frames.is_empty() {
+            let mut frames = Vec::new();
+            let more = feed.drain(self.node.clock().monotonic(), |frame| frames.push(frame));
+            if frames.is_empty() {
                 return Some(());
             }
-            self.write(feed, &news.frames).await?;
-            if !news.more {
+            self.write(feed, &frames).await?;
+            if !more {
                 return Some(());
             }
         }

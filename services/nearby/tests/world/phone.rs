@@ -197,12 +197,12 @@ impl Phone {
     /// Takes in what waits.
     pub(crate) fn read(&mut self) {
         loop {
-            let drained = self.feed().drain();
-            for frame in drained.frames {
+            let (frames, more) = self.drain();
+            for frame in frames {
                 self.take(frame);
             }
             self.feed().flushed();
-            if !drained.more {
+            if !more {
                 return;
             }
         }
@@ -210,7 +210,13 @@ impl Phone {
 
     /// Takes frames out of the engine and does not hand them on: as if the socket were blocked.
     pub(crate) fn read_without_flush(&mut self) -> usize {
-        self.feed().drain().frames.len()
+        self.drain().0.len()
+    }
+
+    fn drain(&mut self) -> (Vec<ServerFrame>, bool) {
+        let (now, mut frames) = (self.clock.monotonic(), Vec::new());
+        let more = self.feed().drain(now, |frame| frames.push(frame));
+        (frames, more)
     }
 
     fn take(&mut self, frame: ServerFrame) {
