@@ -47,13 +47,14 @@ pub(crate) async fn run(shared: Arc<Shared>, shard: usize, stop: CancellationTok
         }
         loop {
             shared.shards[shard].lock().take_woken(limits::TOLD_PER_TURN, &mut woken);
-            if woken.is_empty() {
-                break;
-            }
+            let was_all = woken.len() < limits::TOLD_PER_TURN;
             let now = shared.clock.monotonic();
             for signal in woken.drain(..) {
                 signal.tell(now, &mut space);
                 space.clear();
+            }
+            if was_all {
+                break;
             }
             // Others wait for this core, too: those who read what clients send.
             yield_now().await;

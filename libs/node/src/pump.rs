@@ -1,8 +1,11 @@
 //! From the sessions to the waist: cache, history, broker, in batches, the next batch growing meanwhile. Round trips
 //! cost latency, never throughput, and no reader of a socket waits for them.
 
+use std::future::poll_fn;
+use std::mem::replace;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 
 use model::{Fix, MonotonicMs, UserId};
 use parking_lot::Mutex;
@@ -152,20 +155,21 @@ pub(crate) async fn run(shared: Arc<Shared>, shard: usize, stop: CancellationTok
     let mut batch = Vec::new();
     let mut unconfirmed: Vec<Outgoing> = Vec::new();
     let mut owing = false;
-    // Moments, not pauses: others who send all the time must not put them off.
+    // Moments, not pauses: others who send all the time must not put them off. The timers of moments that are not to be
+    // waited for are never made.
     let (mut retry_at, mut pay_at) = (Instant::now(), Instant::now());
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = sleep_until(retry_at), if !unconfirmed.is_empty() => {
+            () = async { sleep_until(retry_at).await }, if !unconfirmed.is_empty() => {
                 unconfirmed.drain(..).for_each(|outgoing| pump.offer(outgoing));
             }
-            () = sleep_until(pay_at), if owing => {
+            () = async { sleep_until(pay_at).await }, if owing => {
                 owing = pay_cache(&shared, pump).await;
                 pay_at = Instant::now() + limits::CACHE_REST;
             }
-            () = pump.bell.notified() => {}
+            () = pump.bell.notified() => let_others_pass().await,
         }
         loop {
             let overflowed = pump.take(&mut batch);
@@ -187,6 +191,20 @@ pub(crate) async fn run(shared: Arc<Shared>, shard: usize, stop: CancellationTok
             }
         }
     }
+}
+
+/// Lets those run first who are ready to: connections that were read from together are one batch, and their news one
+/// turn of the courier. Not the runtime's `yield_now`, which looks for events of the operating system before.
+async fn let_others_pass() {
+    let mut has_yielded = false;
+    poll_fn(|cx| {
+        if replace(&mut has_yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Puts what is owed into the cache, and publishes it again: who looked there in vain meanwhile hears of it. Returns
