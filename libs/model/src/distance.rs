@@ -43,6 +43,12 @@ impl Place {
         self.position
     }
 
+    /// The unit vector from the middle of the Earth: each coordinate from -1 to 1.
+    #[inline]
+    pub fn unit(&self) -> [f64; 3] {
+        self.unit
+    }
+
     /// The straight line to another place, as a fraction of the Earth's radius: 0 to 2. A metric: the triangle
     /// inequality holds, which the engine's border bound relies on.
     #[inline]

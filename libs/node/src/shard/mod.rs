@@ -8,6 +8,7 @@
 //! absent -> nothing. So it never matters how often, or in which order, an edge was marked.
 
 mod viewers;
+mod glance;
 mod sources;
 mod edges;
 mod members;

@@ -2,8 +2,9 @@
 
 use model::{Fix, Level, MonotonicMs, Place, PolicyVersion, Radius};
 
+use super::glance::Cell;
 use super::sources::{MOVED, TOLD, WatchKind};
-use super::viewers::FREE;
+use super::viewers::{Eye, FREE, Viewers};
 use super::{Shard, ViewerId};
 
 /// What became of a position in one shard.
@@ -20,8 +21,8 @@ pub enum Heard {
 /// Chords are computed to about 1e-15: a border nearer than this counts as reached.
 const CHORD_SLOP: f64 = 1e-13;
 
-/// Eyes fetched into the caches at once before they are looked at: 4 KiB, an eighth of the nearest cache.
-const FETCHED_AHEAD: usize = 64;
+/// Watchers looked at together, and their eyes fetched into the caches at once: 4 KiB, an eighth of the nearest cache.
+const LOOKED_AT_AT_ONCE: usize = 64;
 
 impl Shard {
     /// A friend is at another place. The fan-out: one lookup, one run over the watches.
@@ -54,27 +55,36 @@ impl Shard {
         }
     }
 
-    /// First all are looked at and then those with news are marked: each eye is a miss of the caches in a large shard,
-    /// and the processor fetches several at once only while nothing else comes between them.
+    /// Three runs, so that the processor fetches what several viewers need at once: each is a miss of the caches in a
+    /// large shard. To most watchers the friend does not matter, which a glance tells; the eyes of the others are looked
+    /// at; those with news are marked.
     fn tell_watchers(&mut self, source: u32) {
         let Some(place) = self.sources.fix(source).map(|fix| fix.place) else { return };
         let Some(entry) = self.sources.get_mut(source) else { return };
-        let (mut to_mark, mut own) = (std::mem::take(&mut self.to_mark), false);
-        for watches in entry.watches.chunks_mut(FETCHED_AHEAD) {
-            self.viewers.fetch(watches.iter().map(|watch| watch.viewer));
-            for watch in watches {
+        let (mut to_mark, mut own, cell) = (std::mem::take(&mut self.to_mark), false, Cell::of(&place));
+        for watches in entry.watches.chunks_mut(LOOKED_AT_AT_ONCE) {
+            let (mut to_look, mut looks) = ([0; LOOKED_AT_AT_ONCE], 0);
+            for (at, watch) in watches.iter().enumerate() {
                 match watch.kind {
                     WatchKind::Own => own = true,
                     WatchKind::Friend(Level::Exact) => {
                         self.tally.checks += 1;
-                        let near = self.viewers.eye(watch.viewer).sees(&place);
-                        if near || watch.state & TOLD != 0 {
-                            // Even when out of sight: the viewer may follow before the news are drained.
-                            watch.state |= MOVED;
-                            to_mark.push((watch.viewer, watch.edge));
-                        }
+                        to_look[looks] = at as u8;
+                        // No branch: who is near cannot be predicted.
+                        let may_matter = self.viewers.may_matter(watch.viewer, cell);
+                        looks += usize::from(may_matter | (watch.state & TOLD != 0));
                     }
                     WatchKind::Friend(_) => {}
+                }
+            }
+            let to_look = &to_look[..looks];
+            self.viewers.fetch(to_look.iter().map(|&at| watches[usize::from(at)].viewer));
+            for &at in to_look {
+                let watch = &mut watches[usize::from(at)];
+                if self.viewers.sees(watch.viewer, &place) || watch.state & TOLD != 0 {
+                    // Even when out of sight: the viewer may follow before the news are drained.
+                    watch.state |= MOVED;
+                    to_mark.push((watch.viewer, watch.edge));
                 }
             }
         }
@@ -105,7 +115,7 @@ impl Shard {
         }
         let Some(fix) = self.sources.fix(source) else { return };
         let (place, ahead) = (fix.place, fix.policy > self.applied);
-        if !ahead && self.viewers.eye(viewer).sees(&place) {
+        if !ahead && self.viewers.sees(viewer, &place) {
             self.mark(viewer, edge);
         }
     }
@@ -118,29 +128,28 @@ impl Shard {
         let ViewerId(viewer) = viewer;
         // Whether the viewer is still there is not asked, which would cost a memory access: the eye of one who is not
         // is seen by nobody, and the next to get it brings its own.
-        let eye = self.viewers.eye(viewer);
-        if let Some(before) = eye.place.replace(place) {
-            eye.slack -= before.chord(&place);
-            if eye.slack > 0.0 {
-                return;
-            }
+        let mut eye = *self.viewers.eye(viewer);
+        let before = eye.place.replace(place);
+        eye.slack -= before.map_or(0.0, |before| before.chord(&place));
+        self.viewers.set_eye(viewer, eye);
+        if before.is_none() || eye.slack <= 0.0 {
+            self.look_around(viewer);
         }
-        self.look_around(viewer);
     }
 
     /// Watches another radius.
     pub fn set_radius(&mut self, viewer: ViewerId, radius: Radius) {
         if self.viewers.get(viewer.0).is_some() {
-            self.viewers.eye(viewer.0).radius = radius;
+            let eye = Eye { radius, ..*self.viewers.eye(viewer.0) };
+            self.viewers.set_eye(viewer.0, eye);
             self.look_around(viewer.0);
         }
     }
 
     fn look_around(&mut self, viewer: u32) {
         let edges = self.viewers.get(viewer).map_or(0, |viewer| viewer.edges.len());
-        let eye = self.viewers.eye(viewer);
-        let Some(place) = eye.place else { return };
-        let radius = eye.radius;
+        let eye = *self.viewers.eye(viewer);
+        let (Some(place), radius) = (eye.place, eye.radius) else { return };
         let mut slack = f64::INFINITY;
         for edge in 0..edges {
             let slot = match self.viewers.get(viewer) {
@@ -162,20 +171,22 @@ impl Shard {
                 self.mark(viewer, edge as u16);
             }
         }
-        self.viewers.eye(viewer).slack = slack - CHORD_SLOP;
+        self.viewers.set_eye(viewer, Eye { slack: slack - CHORD_SLOP, ..eye });
     }
 }
 
-impl super::viewers::Eye {
+impl Viewers {
     /// Whether a friend at this place is within the radius; keeps the bound on the nearest border true.
-    fn sees(&mut self, friend: &Place) -> bool {
-        let Some(place) = &self.place else { return false };
+    fn sees(&mut self, viewer: u32, friend: &Place) -> bool {
+        let eye = self.eye(viewer);
+        let Some(place) = &eye.place else { return false };
         // To cross this border, the viewer has to go at least as far from here as it is away. Hardly ever is it the
         // nearest: an eye that is only read need not be written back to memory.
-        let border = (place.chord(friend) - self.radius.chord()).abs() - CHORD_SLOP;
-        if border < self.slack {
-            self.slack = border;
+        let (holds, border) =
+            (eye.radius.holds(place, friend), (place.chord(friend) - eye.radius.chord()).abs() - CHORD_SLOP);
+        if border < eye.slack {
+            self.set_eye(viewer, Eye { slack: border, ..*eye });
         }
-        self.radius.holds(place, friend)
+        holds
     }
 }

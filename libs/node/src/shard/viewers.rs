@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use model::{Level, Place, Radius, UserId};
 
+use super::glance::{Cell, Glance};
 use crate::signal::Signal;
 
 /// A viewer of one shard. Given out again only after its owner has removed it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ViewerId(pub(super) u32);
 
-/// What a fan-out looks at, apart from all else: one cache line, so that it costs one memory access per viewer.
+/// What a fan-out looks at, apart from all else: one cache line, so that it costs one memory access per viewer. Only for
+/// those to whom the friend may matter by their [`Glance`].
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 pub(super) struct Eye {
@@ -96,9 +98,11 @@ pub(super) struct Viewer {
     pub(super) visitor: bool,
 }
 
-/// All viewers of a shard: eyes in one array, the rest in another.
+/// All viewers of a shard: glances and eyes in arrays of their own, the rest in another.
 #[derive(Debug, Default)]
 pub(super) struct Viewers {
+    /// Each made from the eye of the same index whenever that changes.
+    glances: Vec<Glance>,
     eyes: Vec<Eye>,
     rest: Vec<Option<Viewer>>,
     free: Vec<u32>,
@@ -107,10 +111,11 @@ pub(super) struct Viewers {
 impl Viewers {
     pub(super) fn insert(&mut self, eye: Eye, viewer: Viewer) -> u32 {
         if let Some(index) = self.free.pop() {
-            self.eyes[index as usize] = eye;
+            self.set_eye(index, eye);
             self.rest[index as usize] = Some(viewer);
             return index;
         }
+        self.glances.push(Glance::of(&eye));
         self.eyes.push(eye);
         self.rest.push(Some(viewer));
         (self.rest.len() - 1) as u32
@@ -130,12 +135,23 @@ impl Viewers {
         self.rest.get_mut(index as usize)?.as_mut()
     }
 
-    /// Only for an index of a viewer that is there.
-    pub(super) fn eye(&mut self, index: u32) -> &mut Eye {
-        &mut self.eyes[index as usize]
+    /// Only for an index of a viewer that is there, or was.
+    pub(super) fn eye(&self, index: u32) -> &Eye {
+        &self.eyes[index as usize]
     }
 
-    /// Has the memory of these eyes on its way before any of them is looked at. Only for indexes as of [`Viewers::eye`].
+    /// For indexes as of [`Viewers::eye`].
+    pub(super) fn set_eye(&mut self, index: u32, eye: Eye) {
+        self.glances[index as usize] = Glance::of(&eye);
+        self.eyes[index as usize] = eye;
+    }
+
+    /// Whether a friend there may matter to this viewer. For indexes as of [`Viewers::eye`].
+    pub(super) fn may_matter(&self, index: u32, friend: Cell) -> bool {
+        self.glances[index as usize].may_matter(friend)
+    }
+
+    /// Has the memory of these eyes on its way before any of them is looked at. For indexes as of [`Viewers::eye`].
     pub(super) fn fetch(&self, indexes: impl Iterator<Item = u32>) {
         // Loads that nobody waits for: what `black_box` takes may not be left out.
         let touched = indexes.fold(0, |touched, index| touched ^ self.eyes[index as usize].slack.to_bits());
