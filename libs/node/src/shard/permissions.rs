@@ -8,6 +8,7 @@ use std::sync::Arc;
 use model::{Level, PolicyVersion, Radius, UserId};
 use ports::{ControlEntry, ControlRecord, Friendship};
 use protocol::close::CloseCode;
+use smallvec::SmallVec;
 
 use super::sources::WatchKind;
 use super::viewers::{Eye, Notice, Override, Viewer};
@@ -51,11 +52,12 @@ impl Shard {
             user,
             signal,
             edges: Vec::new(),
-            pending: Vec::new(),
+            pending: SmallVec::new(),
             notices: Vec::new(),
             overrides: Some(Vec::new()),
             live: false,
             woken: false,
+            noticed: false,
             visitor: true,
         };
         let index = self.viewers.insert(eye, viewer);
@@ -269,6 +271,7 @@ impl Shard {
             waiting.added = news.added;
         } else if target.notices.len() < limits::NOTICES_PER_VIEWER {
             target.notices.push(news);
+            target.noticed = true;
         } else {
             target.signal.close(CloseCode::Slow);
         }
