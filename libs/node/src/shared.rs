@@ -128,11 +128,7 @@ impl Shared {
         }
         let now = self.clock.monotonic();
         for (shard, fixes) in by_shard.iter().enumerate().filter(|(_, fixes)| !fixes.is_empty()) {
-            self.with_shard(shard, |shard| {
-                for fix in fixes {
-                    shard.heard(fix, now);
-                }
-            });
+            self.with_shard(shard, |shard| shard.heard_all(fixes, now));
         }
     }
 

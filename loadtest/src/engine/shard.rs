@@ -206,9 +206,7 @@ impl Populated {
         scratch.woken.clear();
         let tally: Tally = {
             let mut shard = self.shard.lock();
-            for fix in &scratch.fixes {
-                shard.heard(fix, now);
-            }
+            shard.heard_all(&scratch.fixes, now);
             shard.take_woken(usize::MAX, &mut scratch.woken);
             shard.take_tally()
         };

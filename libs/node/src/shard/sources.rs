@@ -107,6 +107,19 @@ impl Sources {
         self.fixes.get(slot as usize)
     }
 
+    /// Has the memory of these users' sources, fixes and lists of watches on its way before any of them is looked at.
+    pub(super) fn fetch(&self, users: impl Iterator<Item = UserId>) {
+        let touched = users.filter_map(|user| self.find(user)).fold(0, |touched, at| {
+            let Some(source) = self.get(at) else { return touched };
+            let fix = self.fixes.get(source.fix as usize).map_or(0, |fix| fix.order.ts.0 ^ fix.policy.0);
+            // A line holds eight; long lists are read ahead by the processor itself.
+            let watches = source.watches.iter().step_by(8).take(8).fold(0, |touched, watch| touched ^ watch.viewer);
+            touched ^ fix ^ u64::from(watches)
+        });
+        // Loads that nobody waits for: what `black_box` takes may not be left out.
+        std::hint::black_box(touched);
+    }
+
     /// A source with its fix.
     pub(super) fn with_fix(&mut self, at: u32) -> Option<(&mut Source, Option<&Fix>)> {
         let source = self.entries.get_mut(at as usize)?.as_mut()?;
