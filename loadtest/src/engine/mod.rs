@@ -59,6 +59,10 @@ pub struct Options {
     /// row finds the memory of the one before.
     #[arg(long)]
     pub single: bool,
+    /// Take no time, only make the updates: for tools that count something else, such as valgrind, under which the clock
+    /// of a thread cannot be read.
+    #[arg(long, requires = "single")]
+    pub no_clock: bool,
     /// Also write the findings as JSON; `-` is stdout, in place of the table.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -120,7 +124,7 @@ fn in_a_process_of_its_own(shape: Shape, options: &Options) -> Result<Row> {
 
 /// Measures one city in this process. Memory counts only what was not here before.
 pub fn measure(shape: Shape, options: &Options) -> Result<Row> {
-    let mut city = Populated::connect(Towns::settle(shape, options.seed)?)?;
+    let mut city = Populated::connect(Towns::settle(shape, options.seed)?, !options.no_clock)?;
     let batch = options.batch as usize;
     city.run(options.updates / 5, batch)?;
     let mut windows = Vec::new();

@@ -29,7 +29,8 @@ const SECOND: u64 = 1_000;
 const DEVICE_TIME: u64 = 1_700_000_000_000;
 const GENERATION: Generation = Generation(1);
 
-/// A shard and those in it.
+/// A shard and those in it. Each part of an update is a function of its own also in the executable, so that tools which
+/// count by functions (callgrind) find it.
 pub(super) struct Populated {
     shard: Mutex<Shard>,
     towns: Towns,
@@ -39,6 +40,8 @@ pub(super) struct Populated {
     /// Positions taken in so far: everybody in turn.
     turns: u64,
     ticked: u64,
+    /// Whether to take the time.
+    clock: bool,
     scratch: Scratch,
     /// Resident memory that the people took.
     pub(super) bytes: u64,
@@ -74,7 +77,7 @@ pub(super) struct Done {
 
 impl Populated {
     /// Connects everybody and lets everybody be heard of once.
-    pub(super) fn connect(towns: Towns) -> Result<Populated> {
+    pub(super) fn connect(towns: Towns, clock: bool) -> Result<Populated> {
         let people = towns.shape().people as usize;
         let order = towns.by_id();
         // Filled, so that it is resident: what is counted is what comes after.
@@ -95,6 +98,7 @@ impl Populated {
             bells: FxHashMap::default(),
             turns: 0,
             ticked: 0,
+            clock,
             scratch: Scratch::default(),
             bytes: 0,
         };
@@ -157,7 +161,7 @@ impl Populated {
             scratch.batch.push(self.next()?);
             self.turns += 1;
         }
-        let mut cpu = Cpu::start();
+        let mut cpu = Cpu::start(self.clock);
         self.take_in(&mut scratch, now, done);
         done.cpu.moved += cpu.lap();
         self.fan_out(&mut scratch, now, done);
@@ -166,10 +170,7 @@ impl Populated {
         cpu.lap();
         self.drain(&viewers, &mut scratch, now, done);
         done.cpu.drain += cpu.lap();
-        for frame in scratch.frames.drain(..) {
-            // As the gateway does: a text of its own for each, which the socket takes.
-            done.bytes += std::hint::black_box(frame.encode()).len() as u64;
-        }
+        done.bytes += encode(&mut scratch.frames);
         done.cpu.encode += cpu.lap();
         if now.0 / SECOND > self.ticked {
             self.ticked = now.0 / SECOND;
@@ -182,6 +183,7 @@ impl Populated {
     }
 
     /// The sender's half, one position at a time as sessions bring them.
+    #[inline(never)]
     fn take_in(&self, scratch: &mut Scratch, now: MonotonicMs, done: &mut Done) {
         scratch.fixes.clear();
         let mut rung = Vec::new();
@@ -202,6 +204,7 @@ impl Populated {
     }
 
     /// The viewers' half: one lock for all of a batch, bells after unlocking.
+    #[inline(never)]
     fn fan_out(&self, scratch: &mut Scratch, now: MonotonicMs, done: &mut Done) {
         scratch.woken.clear();
         let tally: Tally = {
@@ -221,6 +224,7 @@ impl Populated {
     }
 
     /// What each session that was rung does, up to the frames.
+    #[inline(never)]
     fn drain(&self, viewers: &[ViewerId], scratch: &mut Scratch, now: MonotonicMs, done: &mut Done) {
         for (viewer, signal) in viewers.iter().zip(&scratch.woken) {
             loop {
@@ -251,6 +255,12 @@ fn admit(shard: &mut Shard, towns: &Towns, rank: u32, interests: &mut Interests)
     shard.admit(viewer, &friends, interests);
     shard.share(viewer, GENERATION);
     (bell, viewer)
+}
+
+/// As the gateway does: a text of its own for each, which the socket takes.
+#[inline(never)]
+fn encode(frames: &mut Vec<ServerFrame>) -> u64 {
+    frames.drain(..).map(|frame| std::hint::black_box(frame.encode()).len() as u64).sum()
 }
 
 fn bell(signal: &Arc<Signal>) -> usize {
@@ -287,7 +297,7 @@ mod tests {
     #[test]
     fn every_friend_is_checked_and_every_near_one_told() {
         let shape = Shape { people: 2_000, friends: 20, near: 4, absent: 10, absent_people: 1 };
-        let mut populated = Populated::connect(Towns::settle(shape, 3).unwrap()).unwrap();
+        let mut populated = Populated::connect(Towns::settle(shape, 3).unwrap(), true).unwrap();
         // Batches so small that nobody has two pieces of news about one friend in one of them.
         let done = populated.run(6_000, 16).unwrap();
         assert_eq!((done.updates, done.checks), (6_000, 6_000 * 20));
