@@ -13,7 +13,7 @@ mod nearby;
 mod locations;
 
 pub use admission::Admission;
-pub use state::{GatewayLimits, GatewayState};
+pub use state::{Gateway, GatewayLimits, GatewayState};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;

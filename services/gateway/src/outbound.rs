@@ -105,9 +105,6 @@ impl Outbound {
 
     /// How long news still wait, if there are some that do.
     pub(crate) fn news_wait(&self) -> Option<Duration> {
-        if self.interval.is_zero() {
-            return None;
-        }
         let pen = self.pen.lock();
         pen.news_wait.then(|| pen.news_from.since(self.clock.monotonic()))
     }

@@ -85,14 +85,14 @@ impl Connection {
         if let End::Close(code) = end {
             // A client that is cut, or that does not read, does not get to see it.
             tokio::select! {
-                () = self.say_goodbye(code) => {}
+                () = Box::pin(self.say_goodbye(code)) => {}
                 () = signal.is_cut() => {}
             }
         }
         let Connection { incoming, outbound, place, session, .. } = self;
         outbound.end();
         drop((incoming, outbound, place));
-        session.close().await;
+        Box::pin(session.close()).await;
     }
 
     async fn speak(&mut self, signal: &Signal) -> End {
@@ -171,10 +171,13 @@ impl Connection {
     /// timer of its own: the engine's ticker would ring for all of a second at once.
     fn own_moment(&self) -> impl Future<Output = ()> + use<> {
         let close = self.close_at.map(|at| at.since(self.state.node.clock().monotonic()));
-        let left = [close, self.outbound.news_wait()].into_iter().flatten().min();
+        let is_paced = !self.state.limits.push_interval.is_zero();
+        let news = if is_paced { self.outbound.news_wait() } else { None };
+        let left = [close, news].into_iter().flatten().min();
         async move {
             match left {
-                Some(left) => sleep(left).await,
+                // Rare, and large: not to be part of every connection. The same holds for each boxed future here.
+                Some(left) => Box::pin(sleep(left)).await,
                 None => std::future::pending().await,
             }
         }
@@ -240,7 +243,6 @@ impl Connection {
         }
         match frame {
             ClientFrame::Location(report) => self.session.location(&report).map(|()| None),
-            // Rare, and large while they wait: not to be part of every connection.
             ClientFrame::Init(init) => Box::pin(self.begin(&init)).await.map(Some),
             ClientFrame::Auth(token) => Box::pin(self.authenticate(&token)).await.map(|()| None),
             ClientFrame::More(cursor) => self.session.more(cursor).map(Some),
@@ -295,7 +297,7 @@ impl Connection {
     async fn write(&mut self, push: impl FnOnce(&mut Vec<u8>)) -> Result<(), End> {
         match self.outbound.write(push) {
             Written::All => Ok(()),
-            Written::Part => self.write_rest().await,
+            Written::Part => Box::pin(self.write_rest()).await,
             Written::Gone => Err(End::Gone),
         }
     }
@@ -305,7 +307,7 @@ impl Connection {
         loop {
             match self.outbound.write_news() {
                 Written::All => return Ok(()),
-                Written::Part => self.write_rest().await?,
+                Written::Part => Box::pin(self.write_rest()).await?,
                 Written::Gone => return Err(End::Gone),
             }
         }

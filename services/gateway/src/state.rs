@@ -1,6 +1,7 @@
 //! What the handlers share.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,9 +69,12 @@ impl Default for GatewayLimits {
     }
 }
 
-/// What the handlers share; a copy is the same state.
-#[derive(Clone)]
-pub struct GatewayState {
+/// What the handlers share; a copy is the same, and as small as a connection needs it.
+#[derive(Clone, Debug)]
+pub struct GatewayState(Arc<Gateway>);
+
+/// The parts of a gateway.
+pub struct Gateway {
     /// The engine.
     pub node: Arc<Node>,
     /// Who is calling.
@@ -89,7 +93,21 @@ pub struct GatewayState {
     pub limits: GatewayLimits,
 }
 
-impl GatewayState {
+impl From<Gateway> for GatewayState {
+    fn from(gateway: Gateway) -> GatewayState {
+        GatewayState(Arc::new(gateway))
+    }
+}
+
+impl Deref for GatewayState {
+    type Target = Gateway;
+
+    fn deref(&self) -> &Gateway {
+        &self.0
+    }
+}
+
+impl Gateway {
     /// A place for one call of this user, who must exist and keep to the rate.
     pub(crate) async fn admit_call(&self, user: UserId) -> Result<OwnedSemaphorePermit, Problem> {
         if !self.node.may_call(user) {
@@ -115,8 +133,8 @@ impl FromRef<GatewayState> for Arc<Authenticator> {
     }
 }
 
-impl fmt::Debug for GatewayState {
+impl fmt::Debug for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GatewayState").field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("Gateway").field("limits", &self.limits).finish_non_exhaustive()
     }
 }

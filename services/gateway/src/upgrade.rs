@@ -51,10 +51,11 @@ pub(crate) async fn socket(
     check_draining(&state)?;
     state.must_exist(user).await?;
     drop(place);
-    let connections = state.connections.clone();
-    connections.spawn(async move {
+    state.clone().connections.spawn(async move {
         if let Some(taken) = takeover.connection().await {
-            socket::Connection::new(state, taken, opened, caller.expires).run().await;
+            let connection = socket::Connection::new(state.clone(), taken, opened, caller.expires);
+            // A task of its own: this one's memory has room for the upgrade, too.
+            state.connections.spawn(connection.run());
         }
     });
     Ok(switching(accepted, subprotocols(&headers).any(|entry| entry == SUBPROTOCOL)))

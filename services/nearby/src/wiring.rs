@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use api::{ApiLimits, ApiState, Changes};
 use axum::Router;
-use gateway::{Admission, GatewayLimits, GatewayState};
+use gateway::{Admission, Gateway, GatewayLimits, GatewayState};
 use model::NodeId;
 use node::{Backends, Node};
 use ports::{Clock, ControlLog, Users};
@@ -197,7 +197,7 @@ fn gateway_state(
         push_interval: Duration::from_millis(config.location.push_interval_ms),
         ..GatewayLimits::default()
     };
-    GatewayState {
+    GatewayState::from(Gateway {
         node: node.clone(),
         authenticator: authenticator.clone(),
         users: users.clone(),
@@ -206,7 +206,7 @@ fn gateway_state(
         admission: Admission::new(limits.connecting),
         connections: TaskTracker::new(),
         limits,
-    }
+    })
 }
 
 fn server_limits(config: &Config) -> ServerLimits {

@@ -1,6 +1,9 @@
 //! More near friends than fit on one page.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use crate::server::Server;
 use crate::site::{HERE, Site, north, now, position};
@@ -61,4 +64,55 @@ async fn the_call_without_a_connection_pages_alike() {
     alice.send(&json!({"type": "more", "cursor": first["next_cursor"]})).await;
     assert_eq!(ids(&alice.reads("nearby").await), [FIRST_FRIEND + 2, FIRST_FRIEND + 3]);
     alice.hears_nothing().await;
+}
+
+/// Pages are made by the connection's task and news written by another: on several threads, so that they meet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_frame_shows_an_older_position_than_the_one_before() {
+    const PAGES: usize = 3_000;
+    let server = Server::with(|config| {
+        config.limits.updates_per_second = 1_000_000.0;
+        config.limits.update_burst = 1_000_000;
+    })
+    .await;
+    server.friends(ALICE, FIRST_FRIEND).await;
+    let (mut bob, _) = server.joins(FIRST_FRIEND, HERE).await;
+    let (mut alice, _) = server.joins(ALICE, HERE).await;
+    let begun = now();
+    let moves = async {
+        // A millisecond later each, of which a device may be two minutes ahead.
+        for step in 1.. {
+            let mut frame = position(north(f64::from(step % 100)), begun + u64::from(step));
+            frame["type"] = "location".into();
+            bob.send(&frame).await;
+            if step % 8 == 0 {
+                sleep(Duration::from_millis(1)).await;
+            }
+        }
+    };
+    let reads = async {
+        let (mut pages, mut pushes, mut newest) = (0, 0, 0);
+        while pages < PAGES {
+            alice.send(&json!({"type": "radius", "radius_m": 1_000 + pages})).await;
+            // Until this page has come; what is pushed meanwhile comes before it or after.
+            loop {
+                let frame = alice.read().await;
+                let is_page = frame["type"] == "nearby";
+                let shown = if is_page { &frame["friends"][0]["ts"] } else { &frame["ts"] };
+                let shown = shown.as_u64().unwrap_or_else(|| panic!("no position: {frame}"));
+                assert!(shown >= newest, "{shown} after {newest}, on page {pages}: {frame}");
+                newest = shown;
+                if is_page {
+                    break;
+                }
+                pushes += 1;
+            }
+            pages += 1;
+        }
+        pushes
+    };
+    tokio::select! {
+        () = moves => unreachable!(),
+        pushes = reads => assert!(pushes > PAGES / 10, "only {pushes} pushes between the pages"),
+    }
 }
