@@ -40,8 +40,6 @@ impl Shard {
         let Some(target) = self.viewers.get_mut(viewer.0).filter(|viewer| viewer.live) else {
             return Drained { more: false };
         };
-        // Written to at the end. Looked at here, it is on its way meanwhile, and nothing waits for it.
-        std::hint::black_box(target.signal.in_flight());
         let mut taken_out = std::mem::take(&mut target.noticed);
         if taken_out {
             for notice in target.notices.drain(..) {

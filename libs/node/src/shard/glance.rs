@@ -54,6 +54,11 @@ impl Glance {
         }
     }
 
+    /// In cells.
+    pub(super) fn reach(self) -> u16 {
+        self.reach
+    }
+
     /// Whether a friend there could be within the radius, or nearer to its border than [`Eye::slack`] says. Errs only by
     /// saying yes.
     pub(super) fn may_matter(self, friend: Cell) -> bool {

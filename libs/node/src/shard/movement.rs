@@ -4,7 +4,7 @@ use model::{Fix, Level, MonotonicMs, Place, PolicyVersion, Radius};
 
 use super::glance::Cell;
 use super::sources::{MOVED, TOLD, WatchKind};
-use super::viewers::{Eye, FREE, Viewers};
+use super::viewers::{FREE, Viewers};
 use super::{Shard, ViewerId};
 
 /// What became of a position in one shard.
@@ -77,6 +77,7 @@ impl Shard {
         let Some(entry) = self.sources.get_mut(source) else { return };
         let (mut to_mark, mut own, cell) = (std::mem::take(&mut self.to_mark), false, Cell::of(&place));
         for watches in entry.watches.chunks_mut(LOOKED_AT_AT_ONCE) {
+            self.viewers.fetch_glances(watches.iter().map(|watch| watch.viewer));
             let (mut to_look, mut looks) = ([0; LOOKED_AT_AT_ONCE], 0);
             for (at, watch) in watches.iter().enumerate() {
                 match watch.kind {
@@ -142,11 +143,12 @@ impl Shard {
         let ViewerId(viewer) = viewer;
         // Whether the viewer is still there is not asked, which would cost a memory access: the eye of one who is not
         // is seen by nobody, and the next to get it brings its own.
-        let mut eye = *self.viewers.eye(viewer);
-        let before = eye.place.replace(place);
-        eye.slack -= before.map_or(0.0, |before| before.chord(&place));
-        self.viewers.set_eye(viewer, eye);
-        if before.is_none() || eye.slack <= 0.0 {
+        let may_have_crossed = self.viewers.change_eye(viewer, |eye| {
+            let before = eye.place.replace(place);
+            eye.slack -= before.map_or(0.0, |before| before.chord(&place));
+            before.is_none() || eye.slack <= 0.0
+        });
+        if may_have_crossed {
             self.look_around(viewer);
         }
     }
@@ -154,8 +156,7 @@ impl Shard {
     /// Watches another radius.
     pub fn set_radius(&mut self, viewer: ViewerId, radius: Radius) {
         if self.viewers.get(viewer.0).is_some() {
-            let eye = Eye { radius, ..*self.viewers.eye(viewer.0) };
-            self.viewers.set_eye(viewer.0, eye);
+            self.viewers.change_eye(viewer.0, |eye| eye.radius = radius);
             self.look_around(viewer.0);
         }
     }
@@ -185,7 +186,7 @@ impl Shard {
                 self.mark(viewer, edge as u16);
             }
         }
-        self.viewers.set_eye(viewer, Eye { slack: slack - CHORD_SLOP, ..eye });
+        self.viewers.change_eye(viewer, |eye| eye.slack = slack - CHORD_SLOP);
     }
 }
 
@@ -199,7 +200,7 @@ impl Viewers {
         let (holds, border) =
             (eye.radius.holds(place, friend), (place.chord(friend) - eye.radius.chord()).abs() - CHORD_SLOP);
         if border < eye.slack {
-            self.set_eye(viewer, Eye { slack: border, ..*eye });
+            self.change_eye(viewer, |eye| eye.slack = border);
         }
         holds
     }

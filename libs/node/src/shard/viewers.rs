@@ -117,7 +117,7 @@ pub(super) struct Viewers {
 impl Viewers {
     pub(super) fn insert(&mut self, eye: Eye, viewer: Viewer) -> u32 {
         if let Some(index) = self.free.pop() {
-            self.set_eye(index, eye);
+            self.change_eye(index, |free| *free = eye);
             self.rest[index as usize] = Some(viewer);
             return index;
         }
@@ -146,10 +146,18 @@ impl Viewers {
         &self.eyes[index as usize]
     }
 
-    /// For indexes as of [`Viewers::eye`].
-    pub(super) fn set_eye(&mut self, index: u32, eye: Eye) {
-        self.glances[index as usize] = Glance::of(&eye);
-        self.eyes[index as usize] = eye;
+    /// Changes an eye, and its glance with it. For indexes as of [`Viewers::eye`].
+    pub(super) fn change_eye<R>(&mut self, index: u32, change: impl FnOnce(&mut Eye) -> R) -> R {
+        let eye = &mut self.eyes[index as usize];
+        let result = change(eye);
+        self.glances[index as usize] = Glance::of(eye);
+        result
+    }
+
+    /// Has the memory of these glances on its way before any of them is looked at, as [`Viewers::fetch`] does of eyes.
+    pub(super) fn fetch_glances(&self, indexes: impl Iterator<Item = u32>) {
+        let touched = indexes.fold(0, |touched, index| touched ^ self.glances[index as usize].reach());
+        std::hint::black_box(touched);
     }
 
     /// Whether a friend there may matter to this viewer. For indexes as of [`Viewers::eye`].
