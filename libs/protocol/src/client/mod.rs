@@ -1,6 +1,7 @@
 //! The frames between a phone and its gateway: JSON objects with a `type`, one per WebSocket text message.
 
 mod cursor;
+mod friend_text;
 mod inbound;
 mod number;
 mod outbound;

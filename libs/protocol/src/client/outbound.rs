@@ -59,23 +59,23 @@ pub struct Nearby {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, PartialEq)]
 pub struct Friend {
     #[schemars(with = "String")]
-    id: UserId,
-    lat: f64,
-    lon: f64,
+    pub(super) id: UserId,
+    pub(super) lat: f64,
+    pub(super) lon: f64,
     /// Unix time in ms, by the friend's device.
-    ts: u64,
+    pub(super) ts: u64,
     /// From the viewer, rounded to 0.1 m.
-    distance_m: f64,
+    pub(super) distance_m: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    accuracy_m: Option<f32>,
+    pub(super) accuracy_m: Option<f32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    speed_mps: Option<f32>,
+    pub(super) speed_mps: Option<f32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    heading_deg: Option<f32>,
+    pub(super) heading_deg: Option<f32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    battery_pct: Option<u8>,
+    pub(super) battery_pct: Option<u8>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    charging: Option<bool>,
+    pub(super) charging: Option<bool>,
 }
 
 impl Friend {
@@ -176,6 +176,9 @@ pub enum ErrorCode {
 impl ServerFrame {
     /// Appends the frame's JSON text to `out`.
     pub fn encode_into(&self, out: &mut Vec<u8>) {
+        if let ServerFrame::Friend(friend) = self {
+            return friend.write_frame(out);
+        }
         // Writing these types to memory has no way to fail: no map keys but strings, and `Vec` takes every byte.
         let written = serde_json::to_writer(out, self);
         debug_assert!(written.is_ok());
@@ -183,7 +186,7 @@ impl ServerFrame {
 
     /// The frame's JSON text.
     pub fn encode(&self) -> String {
-        let mut out = Vec::with_capacity(160);
+        let mut out = Vec::with_capacity(200);
         self.encode_into(&mut out);
         String::from_utf8(out).unwrap_or_default()
     }
