@@ -73,6 +73,21 @@ impl Graph {
         Ok(Graph::of_pairs(people as usize, &drawn(&wanted, rng)))
     }
 
+    /// The first `here` people each have `friends` among the `others` who come after them, by lot; every one of the
+    /// others has at least one. What would be the same friendship twice is left out.
+    pub fn apart(here: u32, others: u32, friends: u32, rng: &mut impl Rng) -> Result<Graph> {
+        let wanted = here * friends;
+        ensure!(others > 0 && others <= wanted, "others: from 1 to as many as there are friendships, {wanted}");
+        let again = (others..wanted).map(|_| rng.random_range(0..others));
+        let mut names: Vec<u32> = (0..others).chain(again).collect();
+        names.shuffle(rng);
+        let mut pairs: Vec<(u32, u32)> =
+            names.iter().zip(0..).map(|(&other, at): (_, u32)| (at / friends, here + other)).collect();
+        pairs.sort_unstable();
+        pairs.dedup();
+        Ok(Graph::of_pairs((here + others) as usize, &pairs))
+    }
+
     /// How many people there are.
     pub fn people(&self) -> usize {
         self.starts.len() - 1
@@ -172,6 +187,16 @@ mod tests {
         assert!((0..50).all(|person| graph.of(person).len() == 40));
         assert_eq!(Graph::ring(10, 4).unwrap().of(0), [1, 2, 8, 9]);
         assert!(Graph::ring(10, 10).is_err() && Graph::ring(10, 3).is_err());
+    }
+
+    #[test]
+    fn two_crowds_know_only_each_other() {
+        let graph = Graph::apart(50, 200, 10, &mut StdRng::seed_from_u64(1)).unwrap();
+        is_sound(&graph);
+        assert!((0..50).all(|person| (8..=10).contains(&graph.of(person).len())));
+        assert!((0..50).all(|person| graph.of(person).iter().all(|&friend| friend >= 50)));
+        assert!((50..250).all(|person| !graph.of(person).is_empty()));
+        assert!(Graph::apart(2, 21, 10, &mut StdRng::seed_from_u64(1)).is_err());
     }
 
     #[test]

@@ -151,13 +151,13 @@ pub async fn run(options: Options) -> Result<Findings> {
     let people = (f64::from(options.connections) / options.online_share).ceil() as u32;
     ensure!(options.friends < people, "--friends must be fewer than the {people} people there are");
     let Options { friends, online_share, spacing_m, .. } = options;
-    let ring = Ring { base: options.server.user_base, people, friends, online_share, spacing_m };
-    let tokens = Tokens::open(options.server.secret_file.as_deref(), options.server.data_dir.as_deref())?;
+    let ring = Ring { base: options.server.access.user_base, people, friends, online_share, spacing_m };
+    let tokens = options.server.access.tokens()?;
     process::allow_sockets(options.connections as usize)?;
     let began = Instant::now();
     let friendships = set_up(&options, &ring, &tokens).await?;
     let setup_s = rounded(began.elapsed().as_secs_f64());
-    let gate = Semaphore::new(options.server.at_once.into());
+    let gate = Semaphore::new(options.server.access.at_once.into());
     let crowd = Crowd { ring, tokens, gate, options, listed: Cell::new(0), shown: Cell::new(0), lost: Cell::new(0) };
     observe(Rc::new(crowd), friendships, setup_s).await
 }
@@ -165,12 +165,12 @@ pub async fn run(options: Options) -> Result<Findings> {
 async fn set_up(options: &Options, ring: &Ring, tokens: &Tokens) -> Result<usize> {
     let friendships = ring.friendships().count();
     note(&format!("{} people, {} connections, {friendships} friendships", ring.people, options.connections));
-    if options.server.skip_setup {
+    if options.server.access.skip_setup {
         return Ok(friendships);
     }
     let began = Instant::now();
     let rest = Rest::new(options.server.url.clone(), &tokens.backend()?);
-    let at_once = options.server.at_once.into();
+    let at_once = options.server.access.at_once.into();
     let users = bar(ring.people.into(), "users {bar:40} {pos}/{len}, {per_sec}");
     rest.put_users((0..ring.people).map(|person| ring.user(person)), at_once, &users).await?;
     users.finish_and_clear();
@@ -184,7 +184,7 @@ async fn set_up(options: &Options, ring: &Ring, tokens: &Tokens) -> Result<usize
 
 async fn observe(crowd: Rc<Crowd>, friendships: usize, setup_s: f64) -> Result<Findings> {
     let options = &crowd.options;
-    let roles = options.server.watched.roles()?;
+    let roles = options.server.access.watched.roles()?;
     let used = || roles.iter().map(Role::used).collect::<Result<Vec<Used>>>();
     let before = used()?;
     let began = Instant::now();

@@ -3,6 +3,7 @@
 //! It is a separate process and an independent judge: it reads the wire with its own types, and knows from what it sent
 //! itself what every person may be shown. [`oracle`] holds the rules; the rest carries people to the server and counts.
 
+pub mod access;
 pub mod address;
 pub mod churn;
 pub mod clock;
@@ -10,6 +11,7 @@ pub mod connect;
 mod crowd;
 pub mod engine;
 pub mod faults;
+pub mod fleet;
 pub mod floor;
 pub mod friends;
 pub mod graph;

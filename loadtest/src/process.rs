@@ -1,6 +1,5 @@
 //! What a process has used, from `/proc`.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -9,7 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use serde::Deserialize;
+
+use crate::fleet::FleetFile;
 
 /// Files open beside the people's sockets: REST, the runtime, the standard streams.
 const OTHER_FILES: u64 = 256;
@@ -90,22 +90,11 @@ pub struct Watched {
 impl Watched {
     /// Every role, and an error if one of its processes is not there.
     pub fn roles(&self) -> Result<Vec<Role>> {
-        let Some(file) = &self.fleet else { return Ok(self.server_pid.clone()) };
-        let read = || anyhow::Ok(serde_json::from_str::<FleetFile>(&fs::read_to_string(file)?)?);
-        let fleet = read().with_context(|| format!("{} (--fleet): is the fleet running?", file.display()))?;
-        let pids = |of: Vec<FleetProcess>| of.into_iter().map(|process| process.pid).collect();
-        Ok(fleet.processes.into_iter().map(|(name, of)| Role { name, pids: pids(of) }).collect())
+        match &self.fleet {
+            Some(file) => Ok(FleetFile::read(file)?.roles()),
+            None => Ok(self.server_pid.clone()),
+        }
     }
-}
-
-#[derive(Deserialize)]
-struct FleetFile {
-    processes: BTreeMap<String, Vec<FleetProcess>>,
-}
-
-#[derive(Deserialize)]
-struct FleetProcess {
-    pid: u32,
 }
 
 /// Raises this process's limit of open files, so that so many sockets fit.
@@ -159,20 +148,6 @@ mod tests {
         let twice = Role { pids: vec![std::process::id(); 2], ..role.clone() };
         assert!(twice.used().unwrap().rss_bytes > role.used().unwrap().rss_bytes * 3 / 2);
         assert!(Role { pids: vec![u32::MAX], ..role }.used().is_err());
-    }
-
-    #[test]
-    fn a_fleet_names_its_processes_by_role() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("fleet.json");
-        let watched = Watched { fleet: Some(file.clone()), ..Watched::default() };
-        assert!(format!("{:#}", watched.roles().unwrap_err()).contains("is the fleet running?"));
-        let text = r#"{"url": "http://127.0.0.1:1", "processes": {
-            "gateway": [{"name": "gateway-1", "pid": 3}, {"name": "gateway-2", "pid": 4}],
-            "etcd": [{"name": "etcd", "pid": 5}]}}"#;
-        fs::write(&file, text).unwrap();
-        let roles = watched.roles().unwrap();
-        assert_eq!(roles, ["etcd=5".parse().unwrap(), "gateway=3,4".parse().unwrap()]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
+use crate::access::Access;
 use crate::address::Address;
 use crate::churn::Churn;
 use crate::clock::Clock;
@@ -20,11 +21,10 @@ use crate::friends::{self, Friends};
 use crate::oracle::{Oracle, Rules};
 use crate::people::{People, Schedule};
 use crate::person::{Person, Phase, Stage};
-use crate::process::{self, Role, Used, Watched};
+use crate::process::{self, Role, Used};
 use crate::report::{Cost, Report, RoleCost, Setting};
 use crate::rest::Rest;
 use crate::tally::Tally;
-use crate::token::Tokens;
 use crate::tracks;
 
 /// How long nothing may have come before the views are judged.
@@ -44,24 +44,9 @@ pub struct Server {
     /// The server's WebSocket; its REST is taken to be at the same host and port.
     #[arg(long, default_value = "ws://127.0.0.1:8080/v1/ws")]
     pub url: Address,
-    /// The server's data directory, whose file `signing-secret` tokens are signed with.
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// The signing secret itself, in a file.
-    #[arg(long, alias = "secret", value_name = "FILE")]
-    pub secret_file: Option<PathBuf>,
-    /// Whose CPU time and memory are reported too.
+    /// What opens it.
     #[command(flatten)]
-    pub watched: Watched,
-    /// The user id of person 0; another one for each run on the same server keeps runs apart.
-    #[arg(long, default_value_t = 0)]
-    pub user_base: u64,
-    /// Requests (and handshakes) under way at once.
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
-    pub at_once: u16,
-    /// Users and friendships are there already.
-    #[arg(long)]
-    pub skip_setup: bool,
+    pub access: Access,
     /// Also write the report as JSON; `-` is stdout, in place of the table.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -138,9 +123,9 @@ pub async fn run(options: Options) -> Result<Report> {
     ensure!(options.speedup.is_finite() && options.speedup > 0.0, "--speedup must be above 0");
     ensure!(options.churn_per_s.is_finite() && options.churn_per_s > 0.0, "--churn-per-s must be above 0");
     let tracks = tracks::read(&options.tracks, options.people)?;
-    let people = People { base: options.server.user_base, count: tracks.len() };
+    let people = People { base: options.server.access.user_base, count: tracks.len() };
     let friends = friends::read(&options.friends, people.count)?;
-    let tokens = Tokens::open(options.server.secret_file.as_deref(), options.server.data_dir.as_deref())?;
+    let tokens = options.server.access.tokens()?;
     process::allow_sockets(people.count)?;
     let rest = Rest::new(options.server.url.clone(), &tokens.backend()?);
     set_up(&options, people, &friends, &rest).await?;
@@ -153,7 +138,7 @@ pub async fn run(options: Options) -> Result<Report> {
         radius_m: options.radius_m,
         address: options.server.url.clone(),
         tokens,
-        gate: Semaphore::new(options.server.at_once.into()),
+        gate: Semaphore::new(options.server.access.at_once.into()),
         oracle: RefCell::new(Oracle::new(people, options.rules(), options.describe)),
         tally: RefCell::default(),
         listed: Cell::new(0),
@@ -177,7 +162,7 @@ async fn set_up(options: &Options, people: People, friends: &Friends, rest: &Res
         friends.outside.len(),
         if offline { "made too" } else { "left out: --offline-friends makes them" }
     ));
-    if options.server.skip_setup {
+    if options.server.access.skip_setup {
         return Ok(());
     }
     let outside = if offline { friends.outside.as_slice() } else { &[] };
@@ -185,7 +170,7 @@ async fn set_up(options: &Options, people: People, friends: &Friends, rest: &Res
     let user = |number: u32| UserId(people.base + u64::from(number));
     let began = Instant::now();
     let bar = bar(numbers as u64, "users {bar:40} {pos}/{len}, {per_sec}");
-    let at_once = options.server.at_once.into();
+    let at_once = options.server.access.at_once.into();
     rest.put_users((0..numbers as u32).map(user), at_once, &bar).await?;
     bar.finish_and_clear();
     let pairs = friends.inside.iter().chain(outside);
@@ -197,7 +182,7 @@ async fn set_up(options: &Options, people: People, friends: &Friends, rest: &Res
 }
 
 async fn perform(options: &Options, stage: Rc<Stage>, rest: Rc<Rest>, friendships: usize) -> Result<Report> {
-    let roles = options.server.watched.roles()?;
+    let roles = options.server.access.watched.roles()?;
     let servers = || roles.iter().map(Role::used).collect::<Result<Vec<Used>>>();
     let own = || Used::by(std::process::id());
     let (servers_before, own_before) = (servers()?, own()?);

@@ -4,6 +4,7 @@
 //! the share of friends who are near follows from the number of towns, whatever the friendships are. Floor and
 //! generator make the same scene from the same options.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
@@ -60,6 +61,8 @@ pub struct Scene {
     pub graph: Graph,
     /// Who connects, in the order of their numbers.
     pub online: Vec<u32>,
+    /// Those who are connected to other gateways, which are not there: friends of those who connect, and of nobody else.
+    pub elsewhere: Range<u32>,
     towns: u32,
     seed: u64,
     is_online: Vec<bool>,
@@ -113,11 +116,40 @@ impl Scene {
             }
             (None, None) => Graph::ring(people, options.friends)?,
         };
-        let towns = if options.near_share > 0.0 { (1.0 / options.near_share).round() as u32 } else { people };
         let online = graph::some(people, options.connections, &mut rng);
+        Scene::of(options, graph, online, people..people)
+    }
+
+    /// One gateway of many: everybody who connects has all their friends on other gateways, `per_update` times as many
+    /// people as connect. If all send equally often, so many of their positions are heard here for each one sent from
+    /// here; and as each of them has `friends / per_update` friends here on average, and at least one, an update from
+    /// here goes with as many checks and pushes as if all friends were here.
+    pub fn among_gateways(options: &SceneOptions, per_update: u32) -> Result<Scene> {
+        let here = options.connections;
+        ensure!(
+            options.online_share >= 1.0,
+            "--published-for: all friends are connected, elsewhere (no --online-share)"
+        );
+        ensure!(
+            (1..=options.friends).contains(&per_update),
+            "--published-for: from 1 to as many as --friends, {}",
+            options.friends
+        );
+        let mut rng = StdRng::seed_from_u64(options.seed);
+        let graph = Graph::apart(here, per_update * here, options.friends, &mut rng)?;
+        let people = here + per_update * here;
+        Scene::of(options, graph, (0..here).collect(), here..people)
+    }
+
+    fn of(options: &SceneOptions, graph: Graph, online: Vec<u32>, elsewhere: Range<u32>) -> Result<Scene> {
+        ensure!((0.0..=1.0).contains(&options.near_share), "--near-share: from 0 to 1");
+        ensure!(options.connections > 0, "--connections: at least 1");
+        let people = graph.people() as u32;
+        let towns = if options.near_share > 0.0 { (1.0 / options.near_share).round() as u32 } else { people };
         let mut is_online = vec![false; people as usize];
         online.iter().for_each(|&person| is_online[person as usize] = true);
-        let scene = Scene { graph, online, towns: towns.clamp(1, people), seed: options.seed, is_online };
+        let towns = towns.clamp(1, people);
+        let scene = Scene { graph, online, elsewhere, towns, seed: options.seed, is_online };
         // The last town is the farthest.
         (0..scene.towns).last().map_or(Ok(()), |town| scene.position(town).map(|_| ()))?;
         Ok(scene)
@@ -139,22 +171,28 @@ impl Scene {
             .context("too many towns for one Earth: fewer people, or a larger --near-share")
     }
 
-    /// The friends of one who are connected and near: who is pushed each position of theirs.
+    /// The friends of one who are connected here and near: who is pushed each position of theirs.
     pub fn watchers(&self, person: u32) -> impl Iterator<Item = u32> + '_ {
-        let town = person % self.towns;
-        let watches = move |&friend: &u32| self.is_online[friend as usize] && friend % self.towns == town;
-        self.graph.of(person).iter().copied().filter(watches)
+        self.near(person).filter(|&friend| self.is_online[friend as usize])
     }
 
-    /// On average, of those connected: friends connected, and of these near.
+    fn near(&self, person: u32) -> impl Iterator<Item = u32> + '_ {
+        let town = person % self.towns;
+        self.connected(person).filter(move |&friend| friend % self.towns == town)
+    }
+
+    /// The friends of one who are connected, here or elsewhere.
+    fn connected(&self, person: u32) -> impl Iterator<Item = u32> + '_ {
+        let is_connected = |friend: &u32| self.is_online[*friend as usize] || self.elsewhere.contains(friend);
+        self.graph.of(person).iter().copied().filter(is_connected)
+    }
+
+    /// On average, of those who connect: friends connected, here or elsewhere, and of these near.
     pub fn friends_online_and_near(&self) -> (f64, f64) {
-        let online =
-            |person: u32| self.graph.of(person).iter().filter(|&&friend| self.is_online[friend as usize]).count();
         let mean = |total: usize| total as f64 / self.online.len().max(1) as f64;
-        let (all, near) = self
-            .online
-            .iter()
-            .fold((0, 0), |(all, near), &person| (all + online(person), near + self.watchers(person).count()));
+        let (all, near) = self.online.iter().fold((0, 0), |(all, near), &person| {
+            (all + self.connected(person).count(), near + self.near(person).count())
+        });
         (mean(all), mean(near))
     }
 }
@@ -209,6 +247,29 @@ mod tests {
         assert_eq!((scene.online.len(), scene.graph.people()), (1_000, 10_000));
         let (online, near) = scene.friends_online_and_near();
         assert!((3.6..4.4).contains(&online) && near == online, "{online} {near}");
+    }
+
+    #[test]
+    fn among_gateways_as_many_are_heard_checked_and_told_for_each_update_as_asked_for() {
+        let options = options(&["--connections", "300", "--near-share", "0.1"]);
+        let scene = Scene::among_gateways(&options, 33).unwrap();
+        assert_eq!((scene.online.len(), scene.elsewhere.clone()), (300, 300..300 + 33 * 300));
+        let (online, near) = scene.friends_online_and_near();
+        assert!((39.9..=40.0).contains(&online) && (3.8..4.2).contains(&near), "{online} {near}");
+        // Each of the others sends once for each that one here sends.
+        let heard =
+            |of: fn(&Scene, u32) -> usize| scene.elsewhere.clone().map(|other| of(&scene, other)).sum::<usize>();
+        let (checks, told) =
+            (heard(|scene, other| scene.graph.of(other).len()), heard(|scene, other| scene.watchers(other).count()));
+        assert_eq!((checks as f64 / 300.0, told as f64 / 300.0), (online, near));
+        assert!(
+            scene.elsewhere.clone().all(|other| !scene.graph.of(other).is_empty()),
+            "who has nobody here is not heard here"
+        );
+        assert!(scene.online.iter().all(|&person| scene.watchers(person).next().is_none()));
+        for wrong in [0, 41] {
+            assert!(Scene::among_gateways(&options, wrong).is_err());
+        }
     }
 
     #[test]

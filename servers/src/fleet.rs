@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
+use serde_json::{Map, Value, json};
+
 use crate::cassandra::CassandraServer;
 use crate::etcd::EtcdServer;
 use crate::haproxy::{Behind, Haproxy};
@@ -227,6 +229,28 @@ impl Fleet {
             part("cassandra", "cassandra", self.cassandra.address(), self.cassandra.status()),
         ]);
         parts
+    }
+
+    /// Where everything is and which process it is, for the load tester and for scripts.
+    pub fn description(&self) -> Value {
+        let mut roles: Map<String, Value> = Map::new();
+        for part in self.parts() {
+            let process = json!({"name": part.name, "address": part.address, "pid": part.status.pid});
+            let role = roles.entry(part.role).or_insert_with(|| json!([]));
+            if let Some(list) = role.as_array_mut() {
+                list.push(process);
+            }
+        }
+        let variables: Map<String, Value> =
+            self.variables().iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+        json!({
+            "url": format!("http://{}", self.address()),
+            "statistics": self.haproxy.operations_url(),
+            "secret_file": self.secret_dir().join(SECRET),
+            "pid": std::process::id(),
+            "variables": variables,
+            "processes": roles,
+        })
     }
 
     /// Stops it as one stops a deployment: gateways and API close their connections and write what they took in, then

@@ -61,18 +61,18 @@ pub fn run(options: &Options) -> Result<Findings> {
     let target = match &ours.server {
         Some(executable) => {
             let cores = Cores::of(ours)?;
-            let target = Target::server(executable, cores)?;
+            let target = Target::server(executable, cores, &ours.access)?;
             cores.pin_generator()?;
             target
         }
         None => Target::running(ours)?,
     };
-    if !ours.skip_setup {
-        set_up(&target, &scene, ours.user_base, ours.at_once.into())?;
+    if !ours.access.skip_setup {
+        set_up(&target, &scene, ours.access.user_base, ours.access.at_once.into())?;
     }
-    let way = Everybody::new(&target, &scene, ours.user_base);
+    let way = Everybody::new(&target, &scene, ours.access.user_base);
     let mut play = Play::new(options, &target.roles, &scene, &way)?;
-    let first = play.everybody_connects(ours.at_once.into())?;
+    let first = play.everybody_connects(ours.access.at_once.into())?;
     note(&format!("{} connected, {:.0}/s", first.connections, first.per_s));
     let mut storms = Vec::new();
     for &seconds in &options.storms {

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::Serialize;
 
 use super::Options;
+use super::bus::Bus;
+use super::costs::Spent;
 use super::measure::{Measured, Memory, Quantiles};
 use crate::floor::Flush;
 use crate::report::{rounded, row};
@@ -81,7 +83,10 @@ impl Findings {
     /// Whether the run says anything: nobody was thrown out, and what was sent was answered.
     pub fn is_sound(&self) -> bool {
         let targets = self.rounds.iter().flat_map(|round| round.floor.iter().chain([&round.server]));
-        targets.into_iter().all(|found| found.lost == 0 && found.traffic.error == 0 && found.traffic.updates > 0)
+        // What is published for others is published to who is under test.
+        let is_heard = |found: &Measured| found.bus.is_none_or(|bus| bus.messages > 0 && bus.received >= bus.messages);
+        let is_well = |found: &Measured| found.lost == 0 && found.traffic.error == 0 && found.traffic.updates > 0;
+        targets.into_iter().all(|found| is_well(found) && is_heard(found))
     }
 }
 
@@ -146,12 +151,25 @@ impl fmt::Display for Measured {
         row(f, "bytes in, out", format!("{}, {}", traffic.bytes_in, traffic.bytes_out))?;
         row(f, "age", self.age_ms)?;
         row(f, "  sent later than due", self.lateness_ms)?;
+        if let Some(bus) = self.bus {
+            let Bus { messages, received, messages_per_s, messages_per_update, messages_per_pipeline } = bus;
+            row(f, "bus messages in", format!("{messages} to {received} subscribers, {messages_per_s:.0}/s"))?;
+            row(f, "  per update", format!("{messages_per_update:.1}"))?;
+            row(f, "  per pipeline", format!("{messages_per_pipeline:.1}"))?;
+        }
         for role in &self.roles {
             row(f, &format!("{} CPU", role.role), format!("{} s, {:.0} % of a core", role.cpu_s, role.cpu_percent))?;
             row(f, "  per update", format!("{:.1} us", role.us_per_update))?;
             if let Some(cost) = role.us_per_push {
                 row(f, "  per push", format!("{cost:.2} us"))?;
             }
+        }
+        for Spent { role, cpu_percent, us_per_update, .. } in &self.beside {
+            row(
+                f,
+                &format!("beside: {role}"),
+                format!("{us_per_update:.1} us per update, {cpu_percent:.0} % of a core"),
+            )?;
         }
         if let Some(memory) = self.memory_per_connection {
             row(f, "memory per connection", memory)?;

@@ -9,6 +9,7 @@ use anyhow::{Result, anyhow, ensure};
 use serde::Serialize;
 
 use super::LoadOptions;
+use super::bus::{Bus, Published, Publisher};
 use super::costs::{Spent, kernel_socket_bytes};
 use super::generator::{Found, Generator, Pace, Shown, Window};
 use super::target::{Cores, Target};
@@ -86,6 +87,10 @@ pub struct Measured {
     pub pushes_per_read: Option<f64>,
     /// What the processes under load used.
     pub roles: Vec<Spent>,
+    /// What those used that they stand on, if these are not under test.
+    pub beside: Vec<Spent>,
+    /// What was published for gateways that are not there.
+    pub bus: Option<Bus>,
     /// What connections take, if processes are known.
     pub memory_per_connection: Option<Memory>,
     /// CPU of this process, of one core: near 100 for a thread it is the generator that is measured.
@@ -102,13 +107,15 @@ impl Measured {
 struct Sample {
     at: At,
     roles: Vec<Used>,
+    beside: Vec<Used>,
     own: Used,
 }
 
 impl Sample {
-    fn take(clock: &Clock, roles: &[Role]) -> Result<Sample> {
-        let used = roles.iter().map(Role::used).collect::<Result<_>>()?;
-        Ok(Sample { at: clock.now(), roles: used, own: Used::by(std::process::id())? })
+    fn take(clock: &Clock, target: &Target) -> Result<Sample> {
+        let used = |roles: &[Role]| roles.iter().map(Role::used).collect::<Result<_>>();
+        let (roles, beside) = (used(&target.roles)?, used(&target.beside)?);
+        Ok(Sample { at: clock.now(), roles, beside, own: Used::by(std::process::id())? })
     }
 
     fn rss(&self) -> u64 {
@@ -116,16 +123,18 @@ impl Sample {
     }
 }
 
-/// Measures one target.
-pub(crate) fn measure(
-    name: &'static str,
-    target: &Target,
-    scene: &Scene,
-    load: &LoadOptions,
-    user_base: u64,
-    at_once: u16,
-    cores: Option<Cores>,
-) -> Result<Measured> {
+/// Who sends, and from where.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setting<'a> {
+    pub(crate) load: &'a LoadOptions,
+    pub(crate) user_base: u64,
+    pub(crate) at_once: u16,
+    pub(crate) cores: Option<Cores>,
+}
+
+/// Measures one target. What people elsewhere send goes to its pub/sub server.
+pub(crate) fn measure(name: &'static str, target: &Target, scene: &Scene, setting: &Setting<'_>) -> Result<Measured> {
+    let Setting { load, user_base, at_once, cores } = *setting;
     let pace = load.pace()?;
     if matches!(pace, Pace::Outstanding(_)) {
         let (_, near) = scene.friends_online_and_near();
@@ -136,12 +145,13 @@ pub(crate) fn measure(
     let epoch_us = wall_ms() * 1_000;
     let threads = usize::from(load.threads);
     // Once when everybody is connected, and once when the window is known.
-    let barrier = Barrier::new(threads + 1);
+    let bus = load.bus(target, scene)?;
+    let barrier = Barrier::new(threads + 1 + usize::from(bus.is_some()));
     let start = AtomicU64::new(0);
     let shown: Vec<Shown> = (0..threads).map(|_| Shown::default()).collect();
     let parts: Vec<Vec<u32>> =
         (0..threads).map(|part| scene.online.iter().copied().skip(part).step_by(threads).collect()).collect();
-    let before = Sample::take(&clock, &target.roles)?;
+    let before = Sample::take(&clock, target)?;
     let kernel_before = kernel_socket_bytes();
     thread::scope(|scope| {
         let work = |part: usize| {
@@ -161,8 +171,20 @@ pub(crate) fn measure(
             }
         };
         let workers: Vec<_> = (0..threads).map(|part| scope.spawn(work(part))).collect();
+        let publisher = bus.as_ref().map(|(address, per_second)| {
+            let (barrier, start) = (&barrier, &start);
+            scope.spawn(move || -> Result<Published> {
+                cores.map_or(Ok(()), Cores::pin_generator)?;
+                // Everybody is connected then, and has subscribed.
+                barrier.wait();
+                let connected = Publisher::connect(address, scene, user_base, clock, epoch_us);
+                barrier.wait();
+                let window = load.window(At(start.load(Ordering::Acquire)));
+                connected?.run(*per_second, Duration::from_micros(load.publish_every_us), window)
+            })
+        });
         barrier.wait();
-        let connected = thread_sleep(SETTLE).and_then(|()| Sample::take(&clock, &target.roles));
+        let connected = thread_sleep(SETTLE).and_then(|()| Sample::take(&clock, target));
         let kernel_after = kernel_socket_bytes();
         let window = load.window(clock.now().after(Duration::from_millis(20)));
         start.store(window.start.0, Ordering::Release);
@@ -173,6 +195,8 @@ pub(crate) fn measure(
             let part = worker.join().map_err(|_| anyhow!("a thread of the generator panicked"))??;
             found = joined(found, &part);
         }
+        let published =
+            publisher.map(|thread| thread.join().map_err(|_| anyhow!("the publisher panicked"))?).transpose()?;
         let (connected, (begin, end)) = samples?;
         let connections = scene.online.len() as f64;
         let per = |after: u64, before: u64| rounded((after as f64 - before as f64) / connections);
@@ -180,7 +204,7 @@ pub(crate) fn measure(
             user_bytes: per(connected.rss(), before.rss()),
             kernel_bytes: kernel_before.zip(kernel_after).map(|(before, after)| per(after, before)),
         };
-        Ok(summed_up(name, target, &found, (&begin, &end), memory))
+        Ok(summed_up(name, target, (&found, published.as_ref()), (&begin, &end), memory))
     })
 }
 
@@ -209,7 +233,7 @@ fn joined(mut all: Found, part: &Found) -> Found {
 /// Shows how it goes once a second; takes the samples at both ends of the window.
 fn watch(name: &str, target: &Target, clock: &Clock, window: Window, shown: &[Shown]) -> Result<(Sample, Sample)> {
     thread::sleep(window.begin.since(clock.now()));
-    let begin = Sample::take(clock, &target.roles)?;
+    let begin = Sample::take(clock, target)?;
     let total = |of: fn(&Shown) -> &AtomicU64| shown.iter().map(|shown| of(shown).load(Ordering::Relaxed)).sum::<u64>();
     let (mut updates, mut pushes) = (total(|shown| &shown.updates), total(|shown| &shown.pushes));
     let mut last = clock.now();
@@ -229,22 +253,24 @@ fn watch(name: &str, target: &Target, clock: &Clock, window: Window, shown: &[Sh
         }
         (updates, pushes, last) = (sent, came, now);
     }
-    Ok((begin, Sample::take(clock, &target.roles)?))
+    Ok((begin, Sample::take(clock, target)?))
 }
 
 fn summed_up(
     name: &'static str,
     target: &Target,
-    found: &Found,
+    (found, published): (&Found, Option<&Published>),
     (begin, end): (&Sample, &Sample),
     memory: Memory,
 ) -> Measured {
     let (traffic, window) = (found.traffic, end.at.since(begin.at));
     let (updates, pushes) = (traffic.updates, traffic.pushes());
     let per_s = |count: u64| rounded(count as f64 / window.as_secs_f64().max(0.001));
-    let roles = target.roles.iter().zip(begin.roles.iter().zip(&end.roles));
-    let cost =
-        |(role, (before, after)): (&Role, (&Used, &Used))| Spent::new(role, *before, *after, window, updates, pushes);
+    let spent = |roles: &[Role], before: &[Used], after: &[Used]| -> Vec<Spent> {
+        let each = roles.iter().zip(before.iter().zip(after));
+        each.map(|(role, (before, after))| Spent::new(role, *before, *after, window, updates, pushes)).collect()
+    };
+    let expected = found.expected + published.map_or(0, |published| published.expected);
     let own = end.own.cpu.saturating_sub(begin.own.cpu).as_secs_f64();
     Measured {
         target: name,
@@ -252,17 +278,15 @@ fn summed_up(
         traffic,
         updates_per_s: per_s(updates),
         pushes_per_s: per_s(pushes),
-        pushes_of_expected: if found.expected == 0 {
-            1.0
-        } else {
-            rounded(found.ages.count() as f64 / found.expected as f64)
-        },
+        pushes_of_expected: if expected == 0 { 1.0 } else { rounded(found.ages.count() as f64 / expected as f64) },
         age_ms: (&found.ages).into(),
         lateness_ms: (&found.lateness).into(),
         unanswered: found.unanswered,
         lost: found.lost,
         pushes_per_read: (pushes > 0).then(|| rounded(pushes as f64 / traffic.reads.max(1) as f64)),
-        roles: roles.map(cost).collect(),
+        roles: spent(&target.roles, &begin.roles, &end.roles),
+        beside: spent(&target.beside, &begin.beside, &end.beside),
+        bus: published.map(|published| published.summed_up(updates, window)),
         memory_per_connection: (!target.roles.is_empty()).then_some(memory),
         generator_percent: rounded(100.0 * own / window.as_secs_f64().max(0.001)),
     }
@@ -310,7 +334,8 @@ mod tests {
                 }
                 floor.serve_until(&stop).unwrap();
             });
-            let found = measure("floor", &target, &scene, &load, 100, 8, None);
+            let setting = Setting { load: &load, user_base: 100, at_once: 8, cores: None };
+            let found = measure("floor", &target, &scene, &setting);
             stop.store(true, Ordering::Relaxed);
             found.unwrap()
         })
@@ -352,7 +377,8 @@ mod tests {
         let Line { scene, load } = Line::parse_from(PEOPLE.iter().chain(&["--near-share=0", "--outstanding=1"]));
         let target = Target::of(vec![], Keys::Plain, vec![]);
         let scene = Scene::new(&scene).unwrap();
-        let error = measure("floor", &target, &scene, &load, 0, 8, None).unwrap_err();
+        let setting = Setting { load: &load, user_base: 0, at_once: 8, cores: None };
+        let error = measure("floor", &target, &scene, &setting).unwrap_err();
         assert!(error.to_string().contains("--rate"), "{error}");
     }
 }

@@ -5,6 +5,7 @@
 //! `--floor` the same load goes to the floor and to the server by turns; the ratio of their costs carries from one
 //! machine to another, microseconds do not.
 
+mod bus;
 mod costs;
 mod findings;
 mod generator;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
+use crate::access::Access;
 use crate::clock::At;
 use crate::floor::Flush;
 use crate::process;
@@ -26,11 +28,12 @@ use crate::replay::note;
 use crate::scene::{Scene, SceneOptions};
 pub(crate) use costs::kernel_socket_bytes;
 use generator::{Pace, Window};
-use measure::measure;
+use measure::{Setting, measure};
 pub(crate) use pace::Schedule;
 pub(crate) use target::{Cores, Target};
 pub(crate) use way::{Everybody, set_up};
 
+pub use bus::Bus;
 pub use costs::Spent;
 pub use findings::{Comparison, Findings, Round};
 pub use measure::{Measured, Memory, Quantiles};
@@ -45,6 +48,17 @@ pub struct LoadOptions {
     /// As fast as it goes, with so many positions whose pushes have not all come (closed loop).
     #[arg(long, value_name = "COUNT")]
     pub outstanding: Option<u32>,
+    /// All friends are connected to other gateways, which are not there: for each update, so many bus messages of theirs
+    /// are published for them, on the one pub/sub server of a fleet (--fleet, or --pubsub). Checks and pushes for an
+    /// update stay those of friends who are all here.
+    #[arg(long, value_name = "PER_UPDATE", requires = "rate")]
+    pub published_for: Option<u32>,
+    /// Where these messages go: the pub/sub server that everybody under test subscribes to.
+    #[arg(long, value_name = "HOST:PORT", requires = "published_for")]
+    pub pubsub: Option<String>,
+    /// What becomes due of them within so many microseconds is published in one pipeline.
+    #[arg(long, value_name = "US", default_value_t = 200, requires = "published_for")]
+    pub publish_every_us: u64,
     /// Seconds of load before anything is counted.
     #[arg(long, default_value_t = 2.0)]
     pub warm_up: f64,
@@ -101,6 +115,20 @@ impl LoadOptions {
         }
     }
 
+    /// Where bus messages go, and how many in a second, if people are elsewhere.
+    fn bus(&self, target: &Target, scene: &Scene) -> Result<Option<(String, f64)>> {
+        let (Some(per_update), Some(rate), false) = (self.published_for, self.rate, scene.elsewhere.is_empty()) else {
+            return Ok(None);
+        };
+        let address = match (&self.pubsub, &target.pubsub[..]) {
+            (Some(address), _) => address.clone(),
+            (None, [only]) => only.clone(),
+            (None, []) => bail!("--published-for needs a pub/sub server: --fleet or --pubsub"),
+            (None, several) => bail!("--published-for: {} pub/sub servers (./fleet --pubsub 1)", several.len()),
+        };
+        Ok(Some((address, rate * f64::from(per_update))))
+    }
+
     fn window(&self, start: At) -> Window {
         let begin = start.after(Duration::from_secs_f64(self.warm_up));
         Window { start, begin, end: begin.after(Duration::from_secs_f64(self.window)) }
@@ -112,36 +140,41 @@ pub fn run(options: &Options) -> Result<Findings> {
     ensure!(options.load.warm_up >= 0.0 && options.load.window > 0.0, "--warm-up from 0, --window above 0");
     options.load.pace()?;
     let scene = Scene::new(&options.scene)?;
+    let served = match options.load.published_for {
+        Some(per_update) => &Scene::among_gateways(&options.scene, per_update)?,
+        None => &scene,
+    };
     process::allow_sockets(scene.online.len())?;
     let ours = &options.target;
     let cores = if ours.server.is_some() || options.floor { Some(Cores::of(ours)?) } else { None };
     let server = match (&ours.server, cores) {
-        (Some(executable), Some(cores)) => Target::server(executable, cores)?,
+        (Some(executable), Some(cores)) => Target::server(executable, cores, &ours.access)?,
         _ => Target::running(ours)?,
     };
-    if !ours.skip_setup {
-        set_up(&server, &scene, ours.user_base, ours.at_once.into())?;
+    let Access { user_base, at_once, skip_setup, .. } = ours.access;
+    if !skip_setup {
+        set_up(&server, served, user_base, at_once.into())?;
     }
     let mut rounds = Vec::new();
-    let measured =
-        |name, target: &Target| measure(name, target, &scene, &options.load, ours.user_base, ours.at_once, cores);
+    let setting = Setting { load: &options.load, user_base, at_once, cores };
     let count = if options.floor { options.rounds } else { 1 };
     for round in 0..count {
-        let floor = || options.floor.then(|| measured("floor", &floor_of(options, cores)?)).transpose();
+        let floor =
+            || options.floor.then(|| measure("floor", &floor_of(options, cores)?, &scene, &setting)).transpose();
         // Whatever drifts meanwhile, drifts for both: who is first changes.
-        let (floor, server) = if round % 2 == 0 {
+        let (floor, found) = if round % 2 == 0 {
             let floor = floor()?;
-            (floor, measured("server", &server)?)
+            (floor, measure("server", &server, served, &setting)?)
         } else {
-            let server = measured("server", &server)?;
-            (floor()?, server)
+            let found = measure("server", &server, served, &setting)?;
+            (floor()?, found)
         };
-        rounds.push(Round::new(floor, server));
+        rounds.push(Round::new(floor, found));
         if let Some(ratio) = rounds.last().and_then(|round| round.ratio) {
             note(&format!("round {} of {count}: {ratio} x the floor", round + 1));
         }
     }
-    Ok(Findings::new(options, &scene, rounds))
+    Ok(Findings::new(options, served, rounds))
 }
 
 fn floor_of(options: &Options, cores: Option<Cores>) -> Result<Target> {
@@ -149,7 +182,7 @@ fn floor_of(options: &Options, cores: Option<Cores>) -> Result<Target> {
     let this = Path::new("/proc/self/exe");
     let executable = options.floor_executable.as_deref().unwrap_or(this);
     let cores = cores.context("no cores")?;
-    Target::floor(executable, &options.scene, options.target.user_base, options.flush(), cores)
+    Target::floor(executable, &options.scene, options.target.access.user_base, options.flush(), cores)
 }
 
 impl Options {

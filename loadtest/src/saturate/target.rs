@@ -13,12 +13,16 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tempfile::TempDir;
 
+use crate::access::Access;
 use crate::address::Address;
+use crate::fleet::FleetFile;
 use crate::floor::Flush;
-use crate::process::{Role, Watched};
+use crate::process::Role;
 use crate::scene::SceneOptions;
 use crate::token::Tokens;
 
+/// Where a server is that was started without further ado.
+const ALONE: &str = "ws://127.0.0.1:8080/v1/ws";
 /// How long a server of ours may take to end before it is killed.
 const STOP: Duration = Duration::from_secs(10);
 
@@ -26,29 +30,19 @@ const STOP: Duration = Duration::from_secs(10);
 #[derive(Args, Debug, Clone)]
 pub struct TargetOptions {
     /// A server's WebSocket; several share the connections evenly, and the first is asked to make the friendships.
-    #[arg(long, default_value = "ws://127.0.0.1:8080/v1/ws")]
-    pub url: Vec<Address>,
-    /// Start this `nearby` executable instead: embedded, on a free port, with fresh data and raised limits.
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["url", "data_dir", "secret_file", "server_pid", "fleet"])]
-    pub server: Option<PathBuf>,
-    /// The server's data directory, whose file `signing-secret` tokens are signed with.
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// The signing secret itself, in a file.
-    #[arg(long, alias = "secret", value_name = "FILE")]
-    pub secret_file: Option<PathBuf>,
-    /// Whose CPU time and memory are reported.
-    #[command(flatten)]
-    pub watched: Watched,
-    /// The user id of person 0.
-    #[arg(long, default_value_t = 0)]
-    pub user_base: u64,
-    /// Requests and handshakes under way at once.
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
-    pub at_once: u16,
-    /// Users and friendships are there already.
+    /// Without it ws://127.0.0.1:8080/v1/ws, or with --fleet its HAProxy.
     #[arg(long)]
-    pub skip_setup: bool,
+    pub url: Vec<Address>,
+    /// With --fleet: connect to its gateways themselves, past HAProxy, evenly.
+    #[arg(long, requires = "fleet", conflicts_with_all = ["url", "server"])]
+    pub direct: bool,
+    /// Start this `nearby` executable instead: embedded, on a free port, with fresh data and raised limits; with --fleet
+    /// as one more gateway of that fleet, which takes all connections.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["url", "data_dir", "secret_file", "server_pid"])]
+    pub server: Option<PathBuf>,
+    /// What opens it.
+    #[command(flatten)]
+    pub access: Access,
     /// The core for the server that is started; the first one allowed if not given.
     #[arg(long, value_name = "CPU")]
     pub server_cpu: Option<usize>,
@@ -69,8 +63,15 @@ pub(crate) enum Keys {
 pub(crate) struct Target {
     /// Each gateway: where, and by what name.
     pub(crate) gateways: Vec<(SocketAddr, Address)>,
+    /// Where users and friendships are made.
+    pub(crate) records: Option<Address>,
     pub(crate) keys: Keys,
+    /// What is under test.
     pub(crate) roles: Vec<Role>,
+    /// What it stands on: reported, and no part of its cost.
+    pub(crate) beside: Vec<Role>,
+    /// The pub/sub servers of the fleet.
+    pub(crate) pubsub: Vec<String>,
     /// Ends with this, if it is ours.
     _started: Option<Started>,
 }
@@ -118,20 +119,48 @@ impl Target {
     /// What is given is all there is.
     #[cfg(test)]
     pub(crate) fn of(gateways: Vec<(SocketAddr, Address)>, keys: Keys, roles: Vec<Role>) -> Target {
-        Target { gateways, keys, roles, _started: None }
+        Target { gateways, records: None, keys, roles, beside: vec![], pubsub: vec![], _started: None }
     }
 
-    /// A server that runs already.
+    /// A server that runs already, or a fleet.
     pub(crate) fn running(options: &TargetOptions) -> Result<Target> {
-        let tokens = Tokens::open(options.secret_file.as_deref(), options.data_dir.as_deref())?;
-        let gateways = options.url.iter().map(resolved).collect::<Result<_>>()?;
-        Ok(Target { gateways, keys: Keys::Signed(tokens), roles: options.watched.roles()?, _started: None })
+        let fleet = options.access.fleet()?;
+        let urls = match &fleet {
+            _ if !options.url.is_empty() => options.url.clone(),
+            Some(fleet) if options.direct => fleet.gateways()?,
+            Some(fleet) => vec![fleet.front()?],
+            None => vec![ALONE.parse().map_err(anyhow::Error::msg)?],
+        };
+        let records = match &fleet {
+            // A gateway itself may have no API.
+            Some(fleet) if options.direct => Some(fleet.front()?),
+            _ => urls.first().cloned(),
+        };
+        Ok(Target {
+            gateways: urls.iter().map(resolved).collect::<Result<_>>()?,
+            records,
+            keys: Keys::Signed(options.access.tokens()?),
+            roles: options.access.watched.roles()?,
+            beside: vec![],
+            pubsub: fleet.iter().flat_map(|fleet| fleet.addresses("pubsub")).map(str::to_owned).collect(),
+            _started: None,
+        })
     }
 
-    /// A server of our own: embedded, alone on its core, without the limits that a load test would meet.
-    pub(crate) fn server(executable: &Path, cores: Cores) -> Result<Target> {
+    /// A server of our own, alone on its core, without the limits that a load test would meet: embedded, or one more
+    /// gateway of a fleet.
+    pub(crate) fn server(executable: &Path, cores: Cores, access: &Access) -> Result<Target> {
         let data = tempfile::tempdir()?;
         let mut command = Command::new(executable);
+        command.args(["serve", "--listen", "127.0.0.1:0"]);
+        let fleet = access.fleet()?;
+        match &fleet {
+            Some(fleet) => {
+                command.envs(&fleet.variables).env("NEARBY_SERVER__ROLES", "gateway");
+                command.env("NEARBY_DEPLOYMENT__CLUSTER__SPOOL_DIR", data.path().join("spool"));
+            }
+            None => drop(command.arg("--data-dir").arg(data.path())),
+        }
         for (key, value) in [
             ("NEARBY_LIMITS__UPDATES_PER_SECOND", "1000000"),
             ("NEARBY_LIMITS__UPDATE_BURST", "1000000"),
@@ -140,12 +169,22 @@ impl Target {
         ] {
             command.env(key, value);
         }
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data.path());
-        let mut started = Started::new(cores.spawn(command.stdout(Stdio::piped()))?, None)?;
+        let mut started = Started::new(cores.spawn(command.stdout(Stdio::piped()))?)?;
         let address = started.address()?;
-        let keys = Keys::Signed(Tokens::open(None, Some(data.path()))?);
+        let tokens = match &fleet {
+            Some(_) => access.tokens()?,
+            None => Tokens::open(None, Some(data.path()))?,
+        };
         started.data = Some(data);
-        Ok(Target { gateways: vec![resolved(&address)?], keys, roles: started.role("server"), _started: Some(started) })
+        Ok(Target {
+            gateways: vec![resolved(&address)?],
+            records: Some(fleet.as_ref().map_or(Ok(address), FleetFile::front)?),
+            keys: Keys::Signed(tokens),
+            roles: started.role("server"),
+            beside: fleet.as_ref().map(FleetFile::roles).unwrap_or_default(),
+            pubsub: fleet.iter().flat_map(|fleet| fleet.addresses("pubsub")).map(str::to_owned).collect(),
+            _started: Some(started),
+        })
     }
 
     /// The floor, a child of this very executable.
@@ -163,10 +202,10 @@ impl Target {
         let mut command = Command::new(executable);
         command.args(["floor", "--until-stdin-ends", flush]).arg(format!("--user-base={base}")).args(scene.arguments());
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut started = Started::new(cores.spawn(&mut command)?, None)?;
-        let address = started.address()?;
-        let gateways = vec![resolved(&address)?];
-        Ok(Target { gateways, keys: Keys::Plain, roles: started.role("floor"), _started: Some(started) })
+        let mut started = Started::new(cores.spawn(&mut command)?)?;
+        let gateways = vec![resolved(&started.address()?)?];
+        let (roles, beside, pubsub) = (started.role("floor"), vec![], vec![]);
+        Ok(Target { gateways, records: None, keys: Keys::Plain, roles, beside, pubsub, _started: Some(started) })
     }
 }
 
@@ -184,9 +223,9 @@ struct Started {
 }
 
 impl Started {
-    fn new(mut child: Child, data: Option<TempDir>) -> Result<Started> {
+    fn new(mut child: Child) -> Result<Started> {
         let stdout = child.stdout.take().context("no standard output")?;
-        Ok(Started { child, stdout: BufReader::new(stdout), data })
+        Ok(Started { child, stdout: BufReader::new(stdout), data: None })
     }
 
     /// Where it says that it listens.

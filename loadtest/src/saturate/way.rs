@@ -55,7 +55,7 @@ impl Way for Everybody<'_> {
 /// out. Returns how many friendships there are.
 pub(crate) fn set_up(target: &Target, scene: &Scene, user_base: u64, at_once: usize) -> Result<usize> {
     let Keys::Signed(tokens) = &target.keys else { return Ok(0) };
-    let address = &target.gateways.first().context("no server (--url)")?.1;
+    let address = target.records.as_ref().context("no server (--url)")?;
     let is_online = |person: u32| scene.online.binary_search(&person).is_ok();
     let pairs = || scene.graph.pairs().filter(|&(person, friend)| is_online(person) || is_online(friend));
     let (people, count) = (scene.graph.people() as u32, pairs().count());

@@ -5,7 +5,6 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value, json};
 use servers::fleet::{Fleet, FleetOptions, Part};
 
 /// Files about a running fleet.
@@ -21,7 +20,7 @@ impl Files {
     pub(crate) fn write(fleet: &Fleet, dir: &Path) -> std::io::Result<Files> {
         let files =
             Files { dir: dir.to_owned(), processes: dir.join("fleet.json"), variables: dir.join("variables.sh") };
-        fs::write(&files.processes, format!("{:#}\n", processes(fleet)))?;
+        fs::write(&files.processes, format!("{:#}\n", fleet.description()))?;
         let quoted = |value: &str| value.replace('\'', r"'\''");
         let lines = fleet.variables().iter().map(|(name, value)| format!("export {name}='{}'\n", quoted(value)));
         fs::write(&files.variables, lines.collect::<String>())?;
@@ -35,24 +34,6 @@ impl Drop for Files {
         let _ = fs::remove_file(&self.processes);
         let _ = fs::remove_file(&self.variables);
     }
-}
-
-fn processes(fleet: &Fleet) -> Value {
-    let mut roles: Map<String, Value> = Map::new();
-    for part in fleet.parts() {
-        let process = json!({"name": part.name, "address": part.address, "pid": part.status.pid});
-        let role = roles.entry(part.role).or_insert_with(|| json!([]));
-        if let Some(list) = role.as_array_mut() {
-            list.push(process);
-        }
-    }
-    json!({
-        "url": format!("http://{}", fleet.address()),
-        "statistics": fleet.haproxy.operations_url(),
-        "secret_file": fleet.secret_dir().join(servers::fleet::SECRET),
-        "pid": std::process::id(),
-        "processes": roles,
-    })
 }
 
 pub(crate) fn starting(options: &FleetOptions) {
