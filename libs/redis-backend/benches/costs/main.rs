@@ -1,6 +1,8 @@
 //! What the decisions about Redis rest on: `cargo bench -p redis-backend`. Prints microseconds of one core.
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
+mod deliveries;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +27,7 @@ fn main() {
         cache().await;
         broker_ours().await;
         broker_driver().await;
+        deliveries::deliveries().await;
     });
 }
 

@@ -2,5 +2,6 @@
 //! `docs/performance.md`.
 #![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
 
+mod fleet;
 mod floor;
 mod runs;

@@ -20,11 +20,16 @@ struct Connect {
 const PEOPLE: [&str; 4] =
     ["test", "--connections=40", "--friends=10", concat!("--server=", env!("CARGO_BIN_EXE_nearby"))];
 
-fn saturate(more: &[&str]) -> Findings {
-    let line = Saturate::try_parse_from(PEOPLE.iter().chain(more)).unwrap();
+/// With a target and people of its own.
+pub(crate) fn saturate(arguments: &[&str]) -> Findings {
+    let line = Saturate::try_parse_from(["test"].iter().chain(arguments)).unwrap();
     let found = saturate::run(&line.options).unwrap();
     assert!(found.is_sound(), "{found}");
     found
+}
+
+fn embedded(more: &[&str]) -> Findings {
+    saturate(&[&PEOPLE[1..], more].concat())
 }
 
 fn server(found: &Findings) -> &Measured {
@@ -33,7 +38,7 @@ fn server(found: &Findings) -> &Measured {
 
 #[test]
 fn in_an_open_loop_every_friend_near_is_told_of_every_position() {
-    let found = saturate(&["--rate=100", "--warm-up=1", "--window=2"]);
+    let found = embedded(&["--rate=100", "--warm-up=1", "--window=2"]);
     let server = server(&found);
     assert_eq!((found.friends_online, found.friends_near), (10.0, 10.0));
     assert!((195..=205).contains(&server.traffic.updates), "{found}");
@@ -52,7 +57,7 @@ fn in_an_open_loop_every_friend_near_is_told_of_every_position() {
 
 #[test]
 fn in_a_closed_loop_every_update_is_answered_by_all_its_pushes() {
-    let found = saturate(&["--outstanding=4", "--warm-up=0.5", "--window=2"]);
+    let found = embedded(&["--outstanding=4", "--warm-up=0.5", "--window=2"]);
     let server = server(&found);
     assert_eq!(server.unanswered, 0, "{found}");
     assert!(server.traffic.updates > 50, "{found}");
@@ -61,10 +66,10 @@ fn in_a_closed_loop_every_update_is_answered_by_all_its_pushes() {
 
 #[test]
 fn as_many_friends_are_told_as_are_near() {
-    let near = saturate(&["--near-share=0.2", "--rate=100", "--warm-up=1", "--window=1"]);
+    let near = embedded(&["--near-share=0.2", "--rate=100", "--warm-up=1", "--window=1"]);
     assert_eq!(near.friends_near, 2.0);
     assert!(server(&near).pushes_of_expected > 0.9, "{near}");
-    let nobody = saturate(&["--near-share=0", "--rate=100", "--warm-up=1", "--window=1"]);
+    let nobody = embedded(&["--near-share=0", "--rate=100", "--warm-up=1", "--window=1"]);
     assert_eq!((server(&nobody).traffic.pushes(), server(&nobody).pushes_per_read), (0, None), "{nobody}");
 }
 
