@@ -81,7 +81,7 @@ async fn no_frame_shows_an_older_position_than_the_one_before() {
     let begun = now();
     let moves = async {
         // A millisecond later each, of which a device may be two minutes ahead.
-        for step in 1.. {
+        for step in 1_u32.. {
             let mut frame = position(north(f64::from(step % 100)), begun + u64::from(step));
             frame["type"] = "location".into();
             bob.send(&frame).await;
