@@ -44,6 +44,8 @@ struct Pen {
     rest: Vec<u8>,
     /// News stay in the shard: an answer is being made, and what is newer must not go out before it.
     held: bool,
+    /// When the client's token expires: news are not for it from then on.
+    until: MonotonicMs,
     /// Bytes that the kernel has taken: tells a client that reads slowly from one that does not read.
     bytes: u64,
     /// News are written no sooner.
@@ -58,13 +60,15 @@ struct Way {
 }
 
 impl Outbound {
-    /// News of this feed go to this stream from now on, until [`Outbound::end`], `interval` apart.
+    /// News of this feed go to this stream, `interval` apart, as soon as [`Outbound::trust_until`] says for how long, and
+    /// until [`Outbound::end`].
     pub(crate) fn begin(stream: OwnedWriteHalf, feed: Feed, clock: Clock, interval: Duration) -> Arc<Outbound> {
         let signal = feed.signal().clone();
         let pen = Pen {
             way: Some(Way { stream, feed }),
             rest: Vec::new(),
             held: false,
+            until: MonotonicMs(0),
             bytes: 0,
             news_from: MonotonicMs(0),
             news_wait: false,
@@ -73,6 +77,11 @@ impl Outbound {
         let outlet: Arc<dyn Outlet> = outbound.clone();
         outbound.signal.news_to(Arc::downgrade(&outlet));
         outbound
+    }
+
+    /// When the client's token expires.
+    pub(crate) fn trust_until(&self, until: MonotonicMs) {
+        self.pen.lock().until = until;
     }
 
     /// Keeps news back until [`Outbound::release`]. Before a page is made: it counts as told from then on.
@@ -123,7 +132,9 @@ impl Outlet for Outbound {
             return;
         }
         let is_busy = pen.held || !pen.rest.is_empty();
-        if is_busy || pen.write_news(now, self.interval, space) != Written::All || pen.news_wait {
+        // To be closed instead, or about to: the task knows how.
+        let is_over = now >= pen.until || self.signal.closing().is_some();
+        if is_busy || is_over || pen.write_news(now, self.interval, space) != Written::All || pen.news_wait {
             self.signal.ring();
         }
     }

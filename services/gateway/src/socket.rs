@@ -165,6 +165,7 @@ impl Connection {
         let clock = self.state.node.clock();
         let left = expires.0.saturating_sub(clock.wall().0);
         self.token_until = clock.monotonic().after(Duration::from_millis(left));
+        self.outbound.trust_until(self.token_until);
     }
 
     /// Waits for the moment of the close of a stopping node, or that of news which wait. Only then a connection has a

@@ -44,7 +44,12 @@ impl Site {
 
     /// A token that counts for so long, the leeway included.
     pub(crate) fn token_for(&self, user: u64, left: Duration) -> String {
-        let expires = Clock::System.wall().after(left).before(web::tokens::LEEWAY);
+        self.token_until(user, Clock::System.wall().after(left))
+    }
+
+    /// A token that counts until then, the leeway included; a token is exact to the second, upwards.
+    pub(crate) fn token_until(&self, user: u64, until: TimestampMs) -> String {
+        let expires = until.before(web::tokens::LEEWAY);
         issue(&self.secret, &user.to_string(), Scopes::of(&[]), TimestampMs(expires.0.next_multiple_of(1_000))).unwrap()
     }
 

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
+use model::TimestampMs;
 use serde_json::json;
+use tokio::time::sleep;
+use tokio_tungstenite::tungstenite::Message;
 use web::Scope;
 
 use crate::client::{Client, try_connect, upgrade};
 use crate::http::{Answer, request};
 use crate::server::Server;
-use crate::site::{HERE, north};
+use crate::site::{HERE, north, now};
 
 const ALICE: u64 = 1;
 const BOB: u64 = 2;
@@ -110,4 +113,35 @@ async fn a_connection_lasts_as_long_as_its_token_and_a_fresh_one_prolongs_it() {
     // A shorter one counts too: it is the newest.
     fresh.send(&json!({"type": "auth", "token": server.token_for(ALICE, Duration::from_millis(100))})).await;
     fresh.is_closed(4401).await;
+}
+
+/// The connection is closed within a second of that moment, and is told nothing in between.
+#[tokio::test]
+async fn nothing_is_told_that_was_sent_after_the_token_expired() {
+    let server = Server::with(|config| config.limits.update_burst = 10_000).await;
+    server.friends(ALICE, BOB).await;
+    let until = (now() + 1_500).next_multiple_of(1_000);
+    let mut alice = Client::connect(server.address, &server.token_until(ALICE, TimestampMs(until))).await;
+    alice.init(HERE).await;
+    let mut bob = server.at(BOB, north(50.0)).await;
+    let moves = async {
+        loop {
+            bob.moves(north(50.0)).await;
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let reads = async {
+        let mut newest = 0;
+        while let Some(Ok(Message::Text(text))) = alice.message().await {
+            let frame: serde_json::Value = serde_json::from_str(&text).unwrap();
+            newest = frame["ts"].as_u64().unwrap_or_else(|| panic!("no position: {frame}"));
+        }
+        newest
+    };
+    let newest = tokio::select! {
+        () = moves => unreachable!(),
+        newest = reads => newest,
+    };
+    // The two clocks of one machine, read one after the other.
+    assert!((until - 500..until + 20).contains(&newest), "{} ms after it", newest as i64 - until as i64);
 }
