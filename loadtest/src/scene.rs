@@ -255,7 +255,8 @@ mod tests {
         let scene = Scene::among_gateways(&options, 33).unwrap();
         assert_eq!((scene.online.len(), scene.elsewhere.clone()), (300, 300..300 + 33 * 300));
         let (online, near) = scene.friends_online_and_near();
-        assert!((39.9..=40.0).contains(&online) && (3.8..4.2).contains(&near), "{online} {near}");
+        // Who is near is by lot.
+        assert!((39.9..=40.0).contains(&online) && (3.5..4.5).contains(&near), "{online} {near}");
         // Each of the others sends once for each that one here sends.
         let heard =
             |of: fn(&Scene, u32) -> usize| scene.elsewhere.clone().map(|other| of(&scene, other)).sum::<usize>();
