@@ -59,7 +59,8 @@ fn one_is_killed() {
         println!("gateway killed: a friend who never came back was gone {gone} ms after the last position");
         let ttl = TTL_S * 1_000;
         assert!((ttl..=ttl + 5_000).contains(&gone), "{gone} ms");
-        watch.rest(fleet);
+        // One of each may have come within the time that points wait for company.
+        watch.rest_but_for(1, fleet);
     });
 }
 
