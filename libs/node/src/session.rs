@@ -92,11 +92,6 @@ impl Session {
         &self.registration.signal
     }
 
-    /// Whether `init` has been taken.
-    pub fn is_initialized(&self) -> bool {
-        self.initialized
-    }
-
     /// `init`: the connect protocol, up to the first page. The order is that of `docs/ARCHITECTURE.md`; each step
     /// relies on those before it.
     pub async fn init(&mut self, init: &Init) -> Result<ServerFrame, Refused> {

@@ -15,6 +15,7 @@ use tokio::net::tcp::OwnedReadHalf;
 
 /// Bytes read at a time, on the stack: a `location` frame is about 120.
 const READ_BYTES: usize = 4 * 1_024;
+
 const FIN: u8 = 0x80;
 const RESERVED: u8 = 0x70;
 const MASKED: u8 = 0x80;
