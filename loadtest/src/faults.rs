@@ -17,6 +17,8 @@ pub enum Fault {
     ErrorFrame,
     /// The server ended the connection.
     ConnectionLost,
+    /// The server said to try later (close code 1013).
+    TurnedAway,
     /// A request over REST was not done.
     RestFailed,
     /// A position that the friend never sent.
@@ -94,6 +96,7 @@ impl Fault {
             Unreadable => "got a message that is no frame of nearby.v1.json",
             ErrorFrame => "got an error frame",
             ConnectionLost => "lost the connection",
+            TurnedAway => "was told to try later",
             RestFailed => "a request failed",
             NeverSent => "got a position that was never sent",
             OtherCoordinates => "got other coordinates than were sent at this time",

@@ -25,6 +25,8 @@ const SOCKET_PATIENCE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(300);
 /// The server is restarting: not a fault.
 const RESTART: u16 = 1012;
+/// The close code of a server that cannot serve now.
+const TRY_LATER: u16 = 1013;
 
 /// How far the run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -295,8 +297,9 @@ impl Person {
     fn lost(&mut self, code: Option<u16>) {
         let announced = std::mem::take(&mut self.draining) || code == Some(RESTART);
         if !announced {
+            let fault = if code == Some(TRY_LATER) { Fault::TurnedAway } else { Fault::ConnectionLost };
             let detail = code.map_or("without a close code".to_owned(), |code| format!("close code {code}"));
-            self.fault(Fault::ConnectionLost, &detail, self.stage.clock.now());
+            self.fault(fault, &detail, self.stage.clock.now());
         }
     }
 

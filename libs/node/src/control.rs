@@ -63,11 +63,19 @@ pub(crate) async fn begin(shared: &Arc<Shared>) -> Result<PolicyVersion, PortErr
 /// Keeps the node's permissions current until `stop`.
 pub(crate) async fn run(shared: Arc<Shared>, applied: PolicyVersion, stop: CancellationToken) {
     let mut control = Control { shared: shared.clone(), applied, alive_since: None };
+    let mut failing = false;
     loop {
         let turn = control.turn().await;
-        if let Err(error) = &turn {
+        match (&turn, std::mem::replace(&mut failing, turn.is_err())) {
+            (Err(error), false) => {
+                tracing::warn!(%error, "could not read the control log; positions stop when the right to send ends");
+            }
+            (Err(error), true) => tracing::debug!(%error, "still could not read the control log"),
+            (Ok(()), true) => tracing::info!("the control log is read again"),
+            (Ok(()), false) => {}
+        }
+        if failing {
             shared.metrics.failure("control");
-            tracing::warn!(%error, "could not read the control log; positions stop when the right to send ends");
         }
         let pause = if turn.is_ok() { limits::CONTROL_POLL } else { limits::RETRY };
         tokio::select! {
@@ -127,6 +135,8 @@ impl Control {
             if started.since(self.alive_since.unwrap_or_default()) >= LEASE {
                 tracing::warn!("the lease ended: all connections start anew");
                 self.start_anew(self.applied);
+                // Once: who connects from now on is judged by the log, which is read before anything is sent again.
+                self.alive_since = None;
             }
         }
         patiently(discovery.join(id)).await?;

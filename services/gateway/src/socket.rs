@@ -278,7 +278,10 @@ impl Connection {
         let error = match refused {
             Refused::Bad(bad) => bad,
             Refused::Deleted => return Err(End::Close(CloseCode::Forbidden)),
-            Refused::Unavailable(_) | Refused::Silent => return Err(End::Close(CloseCode::TryLater)),
+            Refused::Unavailable(_) | Refused::Silent => {
+                tracing::debug!(user = ?self.session.user(), %refused, "a connection has to try later");
+                return Err(End::Close(CloseCode::TryLater));
+            }
         };
         // A device that watches may go on sending: it does not know better.
         self.refused += u32::from(error.code != ErrorCode::NotSharing);

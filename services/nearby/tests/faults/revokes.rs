@@ -30,10 +30,11 @@ const EVERY: Duration = Duration::from_millis(50);
 /// How long a revoke may take when a gateway does not answer: T and a second.
 const BOUND_MS: u64 = 11_000;
 
-/// On a quiet fleet the end of a friendship is acknowledged within 50 ms (p99), with both connected. That is a handful of
-/// writes to disk one after the other, so one write to etcd is timed before each: where that alone takes longer than 5 ms
-/// (p99) the machine is busy with something else, and ten such writes are allowed.
+/// On a quiet fleet the end of a friendship is acknowledged within 50 ms (p99), with both connected. On a machine that is
+/// busy with something else everything takes longer: so each is made friends again at once, which is the same way
+/// through HAProxy, API, Cassandra and etcd without the wait for the gateways, and the end may take three times that.
 #[test]
+#[ignore = "takes 40 s; ./test faults"]
 fn three_hundred_are_acknowledged_soon() {
     with_fleet(|fleet| {
         let (base, tokens) = (fresh_users(), tokens(fleet));
@@ -42,7 +43,7 @@ fn three_hundred_are_acknowledged_soon() {
             .flat_map(|one| (one + 1..25).map(move |other| (one, other)))
             .map(|(a, b)| (users[a], users[b]))
             .collect();
-        let (took, writes) = alone(async {
+        let (ends, beginnings) = alone(async {
             let rest = Rest::new(pairs::address(fleet), &tokens.backend().unwrap());
             acquaint_over(&rest, &users, &friends).await;
             let mut listening = Vec::new();
@@ -54,22 +55,22 @@ fn three_hundred_are_acknowledged_soon() {
                 }));
             }
             sleep(Duration::from_secs(2)).await;
-            let (mut took, mut writes) = (Vec::new(), Vec::new());
+            let (mut ends, mut beginnings) = (Vec::new(), Vec::new());
             for (user, friend) in &friends {
                 let begun = wall_ms();
-                fleet.etcd.ask("/v3/kv/put", r#"{"key":"ZmF1bHRz","value":"ZmF1bHRz"}"#);
-                let written = wall_ms();
                 rest.unfriend(*user, *friend).await.unwrap();
-                writes.push(written - begun);
-                took.push(wall_ms() - written);
+                let ended = wall_ms();
+                rest.befriend(*user, *friend).await.unwrap();
+                ends.push(ended - begun);
+                beginnings.push(wall_ms() - ended);
             }
             listening.iter().for_each(|socket| socket.abort());
-            (took, writes)
+            (ends, beginnings)
         });
-        println!("revokes: {} (promise: p99 50 ms), one write to etcd {}", spread(&took), spread(&writes));
-        assert_eq!(took.len(), 300);
-        let allowed = 50.max(10 * percentile(&writes, 99.0));
-        assert!(percentile(&took, 99.0) <= allowed, "{took:?}");
+        println!("revokes: {} (promise: p99 50 ms), friends again {}", spread(&ends), spread(&beginnings));
+        assert_eq!(ends.len(), 300);
+        let allowed = 50.max(3 * percentile(&beginnings, 99.0));
+        assert!(percentile(&ends, 99.0) <= allowed, "{ends:?}, {beginnings:?}");
     });
 }
 
