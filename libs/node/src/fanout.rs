@@ -1,5 +1,6 @@
 //! From the waist to the shards.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use model::UserId;
@@ -12,10 +13,11 @@ use crate::shared::Shared;
 
 /// Gives arrivals to the shards until `stop`.
 pub(crate) async fn run(shared: Arc<Shared>, mut inbox: Inbox, stop: CancellationToken) {
+    let mut stopped = pin!(stop.cancelled());
     loop {
         let arrival = tokio::select! {
             biased;
-            () = stop.cancelled() => return,
+            () = &mut stopped => return,
             arrival = inbox.recv() => arrival,
         };
         match arrival {

@@ -20,6 +20,7 @@ mod calls;
 pub mod shard;
 mod pump;
 mod recorder;
+mod bell;
 mod breaker;
 mod fanout;
 mod courier;
@@ -32,7 +33,7 @@ mod shared;
 mod node;
 
 pub use calls::{Answer, NearbyCall};
-pub use courier::Outlet;
+pub use courier::{Outlet, Space};
 pub use feed::Feed;
 pub use metrics::{Metrics, Outcome};
 pub use node::Node;

@@ -13,6 +13,8 @@ pub const NOTICES_PER_VIEWER: usize = 2 * ports::friendships::MAX_FRIENDS;
 
 /// Connections that are told of news in one turn of a shard's courier.
 pub const TOLD_PER_TURN: usize = 64;
+/// Texts of `friend` frames that a courier remembers, of about 200 bytes each: those of one turn's positions, mostly.
+pub const TEXTS: usize = 32;
 /// Frames that are taken out of a shard for one viewer in one go.
 pub const FRAMES_PER_DRAIN: usize = 64;
 /// Bytes of one frame at the most: a friend with all fields is under 250.

@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::mem::replace;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
@@ -11,10 +12,10 @@ use model::{Fix, MonotonicMs, UserId};
 use parking_lot::Mutex;
 use ports::{HistoryPoint, Publication, Put};
 use rustc_hash::FxHashMap;
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::bell::Bell;
 use crate::limits;
 use crate::planted::Break;
 use crate::shared::Shared;
@@ -44,7 +45,7 @@ struct Waiting {
 #[derive(Default)]
 pub(crate) struct Pump {
     waiting: Mutex<Waiting>,
-    bell: Notify,
+    bell: Bell,
     begun: AtomicU64,
     done: Watermark,
 }
@@ -68,7 +69,7 @@ impl Pump {
                 waiting.overflowed = true;
             }
         }
-        self.bell.notify_one();
+        self.bell.ring();
     }
 
     /// Drops what waits of a user and waits until nothing of theirs is on its way any more.
@@ -86,7 +87,7 @@ impl Pump {
     /// Waits until all that waits now has been sent once.
     pub(crate) async fn flush(&self) {
         while !self.waiting.lock().fixes.is_empty() {
-            self.bell.notify_one();
+            self.bell.ring();
             let begun = self.begun.load(Ordering::Acquire) + 1;
             self.done.wait_for(begun).await;
         }
@@ -158,10 +159,11 @@ pub(crate) async fn run(shared: Arc<Shared>, shard: usize, stop: CancellationTok
     // Moments, not pauses: others who send all the time must not put them off. The timers of moments that are not to be
     // waited for are never made.
     let (mut retry_at, mut pay_at) = (Instant::now(), Instant::now());
+    let mut stopped = pin!(stop.cancelled());
     loop {
         tokio::select! {
             biased;
-            () = stop.cancelled() => return,
+            () = &mut stopped => return,
             () = async { sleep_until(retry_at).await }, if !unconfirmed.is_empty() => {
                 unconfirmed.drain(..).for_each(|outgoing| pump.offer(outgoing));
             }
@@ -169,7 +171,7 @@ pub(crate) async fn run(shared: Arc<Shared>, shard: usize, stop: CancellationTok
                 owing = pay_cache(&shared, pump).await;
                 pay_at = Instant::now() + limits::CACHE_REST;
             }
-            () = pump.bell.notified() => let_others_pass().await,
+            () = pump.bell.rung() => let_others_pass().await,
         }
         loop {
             let overflowed = pump.take(&mut batch);

@@ -7,10 +7,11 @@ use std::time::Duration;
 use model::UserId;
 use parking_lot::Mutex;
 use ports::{HistoryPoint, PortError};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::bell::Bell;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::shared::Shared;
@@ -32,8 +33,8 @@ struct Waiting {
 /// Points on their way to the history.
 pub(crate) struct Recorder {
     waiting: Mutex<Waiting>,
-    bell: Notify,
-    urgent: Notify,
+    bell: Bell,
+    urgent: Bell,
     begun: AtomicU64,
     done: Watermark,
     metrics: Metrics,
@@ -43,8 +44,8 @@ impl Recorder {
     pub(crate) fn new(metrics: Metrics) -> Recorder {
         Recorder {
             waiting: Mutex::default(),
-            bell: Notify::new(),
-            urgent: Notify::new(),
+            bell: Bell::default(),
+            urgent: Bell::default(),
             begun: AtomicU64::new(0),
             done: Watermark::default(),
             metrics,
@@ -69,7 +70,7 @@ impl Recorder {
             self.metrics.history("dropped", dropped);
         }
         if queued > 0 {
-            self.bell.notify_one();
+            self.bell.ring();
         }
     }
 
@@ -86,8 +87,8 @@ impl Recorder {
             waiting.points.extend_from_slice(points);
             waiting.durable.push(sender);
         }
-        self.bell.notify_one();
-        self.urgent.notify_one();
+        self.bell.ring();
+        self.urgent.ring();
         Ok(durable)
     }
 
@@ -127,21 +128,21 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
                 write(&shared).await;
                 return;
             }
-            () = recorder.bell.notified() => {}
+            () = recorder.bell.rung() => {}
         }
         // A moment for company, unless somebody waits.
         let nobody_waits = recorder.waiting.lock().durable.is_empty();
         if nobody_waits {
             tokio::select! {
                 biased;
-                () = recorder.urgent.notified() => {}
+                () = recorder.urgent.rung() => {}
                 () = stop.cancelled() => {}
                 () = sleep(limits::HISTORY_LINGER) => {}
             }
         }
         if !write(&shared).await {
             let _ = timeout(REST, stop.cancelled()).await;
-            recorder.bell.notify_one();
+            recorder.bell.ring();
         }
     }
 }

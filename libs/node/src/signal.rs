@@ -10,7 +10,7 @@ use futures_util::task::AtomicWaker;
 use model::MonotonicMs;
 use protocol::close::{CLOSE_CODES, CloseCode};
 
-use crate::courier::Outlet;
+use crate::courier::{Outlet, Space};
 use crate::watermark::Watermark;
 
 /// One connection's bell. The shard rings it; the connection's task listens. News go to the connection's [`Outlet`], if
@@ -64,8 +64,13 @@ impl Signal {
         let _ = self.outlet.set(outlet);
     }
 
+    /// Whether there is a connection to write to.
+    pub(crate) fn has_outlet(&self) -> bool {
+        self.outlet.get().is_some_and(|outlet| outlet.strong_count() > 0)
+    }
+
     /// There is news; for the rest as [`Outlet::deliver`].
-    pub(crate) fn tell(&self, now: MonotonicMs, space: &mut Vec<u8>) {
+    pub(crate) fn tell(&self, now: MonotonicMs, space: &mut Space) {
         match self.outlet.get() {
             None => self.ring(),
             Some(outlet) => outlet.upgrade().into_iter().for_each(|outlet| outlet.deliver(now, space)),

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use model::UserId;
 use parking_lot::Mutex;
 use ports::Channel;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep_until, timeout};
 
+use crate::bell::Bell;
 use crate::interest::{Interest, Work};
 use crate::limits;
 use crate::planted::Break;
@@ -29,7 +30,7 @@ struct Job {
 #[derive(Default)]
 pub(crate) struct Subscriptions {
     jobs: Mutex<VecDeque<Job>>,
-    bell: Notify,
+    bell: Bell,
 }
 
 impl Subscriptions {
@@ -52,7 +53,7 @@ impl Subscriptions {
     fn push(&self, job: Job) {
         if !job.users.is_empty() {
             self.jobs.lock().push_back(job);
-            self.bell.notify_one();
+            self.bell.ring();
         }
     }
 
@@ -105,7 +106,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: tokio_util::sync::Cancellatio
                 shared.metrics.subscriptions.set(held as i64);
                 shared.metrics.owed.set(owed as i64);
             }
-            () = shared.subscriptions.bell.notified(), if room => {}
+            () = shared.subscriptions.bell.rung(), if room => {}
         }
         while under_way.len() < limits::SUBSCRIPTIONS_AT_ONCE {
             let jobs = shared.subscriptions.take();

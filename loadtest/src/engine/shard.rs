@@ -10,11 +10,11 @@ use model::{
     TimestampMs, UserId,
 };
 use node::Signal;
-use node::limits::FRAMES_PER_DRAIN;
+use node::limits::{FRAMES_PER_DRAIN, TEXTS};
 use node::shard::{Interests, News, Shard, Tally, ViewerId};
 use parking_lot::Mutex;
 use ports::Friendship;
-use protocol::client::{Friend, Limit, ServerFrame};
+use protocol::client::{Friend, FriendTexts, Limit, ServerFrame};
 use rustc_hash::FxHashMap;
 
 use super::phases::{Cpu, Phases};
@@ -54,6 +54,8 @@ struct Scratch {
     fixes: Vec<Fix>,
     woken: Vec<Arc<Signal>>,
     frames: Vec<ServerFrame>,
+    texts: FriendTexts,
+    bytes: Vec<u8>,
 }
 
 /// What a run did.
@@ -99,7 +101,7 @@ impl Populated {
             turns: 0,
             ticked: 0,
             clock,
-            scratch: Scratch::default(),
+            scratch: Scratch { texts: FriendTexts::new(TEXTS), ..Scratch::default() },
             bytes: 0,
         };
         populated.all_appear(&viewers)?;
@@ -170,7 +172,7 @@ impl Populated {
         cpu.lap();
         self.drain(&viewers, &mut scratch, now, done);
         done.cpu.drain += cpu.lap();
-        done.bytes += encode(&mut scratch.frames);
+        done.bytes += encode(&mut scratch);
         done.cpu.encode += cpu.lap();
         if now.0 / SECOND > self.ticked {
             self.ticked = now.0 / SECOND;
@@ -257,10 +259,16 @@ fn admit(shard: &mut Shard, towns: &Towns, rank: u32, interests: &mut Interests)
     (bell, viewer)
 }
 
-/// As the gateway does: a text of its own for each, which the socket takes.
+/// As the gateway does: a text of its own for each, in space that is used again when the socket has taken it.
 #[inline(never)]
-fn encode(frames: &mut Vec<ServerFrame>) -> u64 {
-    frames.drain(..).map(|frame| std::hint::black_box(frame.encode()).len() as u64).sum()
+fn encode(scratch: &mut Scratch) -> u64 {
+    let Scratch { frames, texts, bytes, .. } = scratch;
+    let text = |frame: ServerFrame| {
+        bytes.clear();
+        texts.encode_into(&frame, bytes);
+        std::hint::black_box(&*bytes).len() as u64
+    };
+    frames.drain(..).map(text).sum()
 }
 
 fn bell(signal: &Arc<Signal>) -> usize {

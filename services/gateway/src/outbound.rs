@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::MonotonicMs;
-use node::{Feed, Outlet, Signal};
+use node::{Feed, Outlet, Signal, Space};
 use parking_lot::Mutex;
 use ports::Clock;
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 use tokio::net::tcp::OwnedWriteHalf;
 
-use crate::websocket::{FRAME_BYTES, push};
+use crate::websocket::{FRAME_BYTES, push_news};
 
 /// How far writing came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +104,7 @@ impl Outbound {
     /// Takes out what there is to tell and hands it to the kernel, as far as it takes it. What comes too soon after the
     /// last stays in the shard, where a revoke finds it and newer values take its place.
     pub(crate) fn write_news(&self) -> Written {
-        self.pen.lock().write_news(self.clock.monotonic(), self.interval, &mut Vec::new())
+        self.pen.lock().write_news(self.clock.monotonic(), self.interval, &mut Space::default())
     }
 
     /// Bytes that the kernel has taken.
@@ -125,7 +125,7 @@ impl Outbound {
 }
 
 impl Outlet for Outbound {
-    fn deliver(&self, now: MonotonicMs, space: &mut Vec<u8>) {
+    fn deliver(&self, now: MonotonicMs, space: &mut Space) {
         let mut pen = self.pen.lock();
         if pen.news_wait && now < pen.news_from {
             // The connection's task knows, and when.
@@ -141,7 +141,7 @@ impl Outlet for Outbound {
 }
 
 impl Pen {
-    fn write_news(&mut self, now: MonotonicMs, interval: Duration, space: &mut Vec<u8>) -> Written {
+    fn write_news(&mut self, now: MonotonicMs, interval: Duration, space: &mut Space) -> Written {
         if self.held {
             return Written::All;
         }
@@ -158,18 +158,19 @@ impl Pen {
                 }
             }
             let Some(Way { feed, .. }) = &mut self.way else { return Written::Gone };
-            space.clear();
+            let Space { bytes, texts } = &mut *space;
+            bytes.clear();
             let more = feed.drain(now, |frame| {
-                space.reserve(FRAME_BYTES);
-                push(space, &frame);
+                bytes.reserve(FRAME_BYTES);
+                push_news(bytes, &frame, texts);
             });
-            if space.is_empty() {
+            if bytes.is_empty() {
                 return Written::All;
             }
             if !interval.is_zero() {
                 self.news_from = now.after(interval);
             }
-            let written = self.write_new(space);
+            let written = self.write_new(bytes);
             if written != Written::All || !more {
                 return written;
             }

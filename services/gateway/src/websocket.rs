@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use axum::body::Bytes;
-use protocol::client::ServerFrame;
+use protocol::client::{FriendTexts, ServerFrame};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::tcp::OwnedReadHalf;
 
@@ -107,6 +107,11 @@ pub(crate) const FRAME_BYTES: usize = 256;
 /// Appends a frame.
 pub(crate) fn push(out: &mut Vec<u8>, frame: &ServerFrame) {
     push_text(out, |out| frame.encode_into(out));
+}
+
+/// Appends a frame that many are sent but for the distance.
+pub(crate) fn push_news(out: &mut Vec<u8>, frame: &ServerFrame, texts: &mut FriendTexts) {
+    push_text(out, |out| texts.encode_into(frame, out));
 }
 
 /// Appends the answer to a ping, of at most 125 bytes.

@@ -7,6 +7,7 @@ mod number;
 mod outbound;
 
 pub use cursor::{BadCursor, PageCursor};
+pub use friend_text::FriendTexts;
 pub(crate) use inbound::ClientFrameSchema;
 pub use inbound::{BadFrame, ClientFrame, Init, Limit, Report, decode, decode_reports};
 pub use outbound::{ErrorCode, ErrorFrame, Friend, GoneReason, Nearby, ServerFrame};
