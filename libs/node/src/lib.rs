@@ -9,6 +9,7 @@
 //! `interest`; `limits` has every bound. No backend is named here.
 
 pub mod limits;
+mod patience;
 mod planted;
 mod settings;
 mod rate;

@@ -12,11 +12,12 @@ use model::{Fix, MonotonicMs, UserId};
 use parking_lot::Mutex;
 use ports::{HistoryPoint, Publication, Put};
 use rustc_hash::FxHashMap;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::bell::Bell;
 use crate::limits;
+use crate::patience::within;
 use crate::planted::Break;
 use crate::shared::Shared;
 use crate::watermark::Watermark;
@@ -252,7 +253,7 @@ async fn put(shared: &Shared, shard: usize, batch: &mut Vec<Outgoing>) -> bool {
 /// Publishes the batch, and returns what has to be published again.
 async fn publish(shared: &Shared, batch: &[Outgoing]) -> Vec<Outgoing> {
     let publications: Vec<Publication> = batch.iter().map(|outgoing| Publication::Location(outgoing.fix)).collect();
-    let failed = match timeout(limits::PUBLISH_PATIENCE, shared.backends.broker.publish(&publications)).await {
+    let failed = match within(limits::PUBLISH_PATIENCE, shared.backends.broker.publish(&publications)).await {
         Ok(Ok(())) => return Vec::new(),
         Ok(Err(failed)) => {
             tracing::warn!(?failed, "publishing failed and will be tried again");

@@ -7,7 +7,6 @@ use model::{Fix, MonotonicMs, NodeId, SessionId, UserId};
 use parking_lot::Mutex;
 use ports::{Broker, Clock, ControlLog, Discovery, Friendships, LocationCache, LocationHistory, Put, Sessions};
 use rustc_hash::FxHashMap;
-use tokio::time::timeout;
 
 use crate::breaker::Breaker;
 use crate::control::RightToSend;
@@ -15,6 +14,7 @@ use crate::courier::Courier;
 use crate::interest::{Interest, ShardMask, Work};
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::patience::within;
 use crate::planted::Break;
 use crate::pump::{Outgoing, Pump};
 use crate::rate::CallRates;
@@ -101,12 +101,9 @@ impl Shared {
             let mut locked = self.shards[shard].lock();
             let result = verb(&mut locked, &mut interests);
             // Under the shard's lock, or the end of one interest could overtake the beginning of the next.
-            let now = self.clock.monotonic();
             interests.begun.iter().for_each(|&user| self.interest.begin(shard, user));
-            interests.ended.iter().for_each(|&user| {
-                if !locked.watches(user) {
-                    self.interest.end(shard, user, now);
-                }
+            interests.ended.iter().filter(|&&user| !locked.watches(user)).for_each(|&user| {
+                self.interest.end(shard, user, self.clock.monotonic());
             });
             (result, locked.take_tally(), locked.has_woken())
         };
@@ -164,8 +161,7 @@ impl Shared {
         if !self.breaker.closed(self.clock.monotonic()) {
             return None;
         }
-        let answer = timeout(limits::CACHE_PATIENCE, call).await;
-        let answer = match answer {
+        let answer = match within(limits::CACHE_PATIENCE, call).await {
             Ok(Ok(answer)) => Some(answer),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the location cache failed");

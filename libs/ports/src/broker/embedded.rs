@@ -181,7 +181,7 @@ impl Drop for EmbeddedBroker {
 impl Routes {
     /// Sorts the messages by receiving node, then hands each node its own: an inbox is touched once per batch.
     fn publish(&self, batch: &[Publication]) {
-        let mut sorted: [Vec<Publication>; MAX_NODES] = [const { Vec::new() }; MAX_NODES];
+        let mut sorted: Vec<Vec<Publication>> = self.nodes.iter().map(|_| Vec::new()).collect();
         let mut receivers = 0;
         for message in batch {
             let mut rest = self.subscribers.get(&message.channel()).copied().unwrap_or(0);

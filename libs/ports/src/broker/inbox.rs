@@ -1,11 +1,14 @@
 //! The bounded queue between a broker's connections and the engine: what does not fit is told as a gap, and what is to
 //! be published again takes no room in it.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
+use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use rustc_hash::FxHashSet;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
 use super::{Affected, Arrival, Channel, Publication};
 
@@ -26,7 +29,8 @@ pub struct Inbox {
 #[derive(Default)]
 struct Lost {
     untold: Mutex<Untold>,
-    some: Notify,
+    /// Of who takes arrivals.
+    task: AtomicWaker,
 }
 
 #[derive(Default)]
@@ -56,7 +60,7 @@ impl InboxSender {
     /// Tells that messages on these channels may have been lost.
     pub fn gap(&self, channels: impl IntoIterator<Item = Channel>) {
         self.lost.untold.lock().channels.extend(channels);
-        self.lost.some.notify_one();
+        self.lost.task.wake();
     }
 
     /// Tells that what this node published on these channels may not have reached everybody. Never lost.
@@ -67,7 +71,7 @@ impl InboxSender {
             None => affected,
         });
         drop(untold);
-        self.lost.some.notify_one();
+        self.lost.task.wake();
     }
 
     /// These channels are subscribed no longer: a gap that has not been told yet does not name them.
@@ -85,16 +89,15 @@ impl Inbox {
     /// A loss is told as soon as it is known, before the batches that still wait: the engine reads the cache, which is
     /// never older than what waits, and drops what is older than it has.
     pub async fn recv(&mut self) -> Option<Arrival> {
-        loop {
-            if let Some(loss) = self.take_loss() {
-                return Some(loss);
+        poll_fn(|cx| {
+            // Registered before the look, or a loss between the two would be missed.
+            self.lost.task.register(cx.waker());
+            match self.take_loss() {
+                Some(loss) => Poll::Ready(Some(loss)),
+                None => self.batches.poll_recv(cx).map(|batch| batch.map(Arrival::Batch)),
             }
-            tokio::select! {
-                biased;
-                batch = self.batches.recv() => return batch.map(Arrival::Batch),
-                () = self.lost.some.notified() => {}
-            }
-        }
+        })
+        .await
     }
 
     fn take_loss(&self) -> Option<Arrival> {
