@@ -124,6 +124,8 @@ pub struct Idle {
     pub rss_after_bytes: u64,
     /// The difference for each; what the kernel holds is not in it.
     pub rss_per_connection_bytes: f64,
+    /// The same for those of the second half, who find the server's own caches filled: what each more will take.
+    pub rss_per_further_connection_bytes: f64,
     /// CPU for opening one.
     pub connect_us: f64,
     /// CPU of one in a second.
@@ -196,10 +198,14 @@ async fn observe(crowd: Rc<Crowd>, friendships: usize, setup_s: f64) -> Result<F
     }
     let opened = connections.len() as u32;
     let open = bar(opened.into(), "connecting {bar:40} {pos}/{len}, {per_sec}");
+    let mut half_way = None;
     while crowd.listed.get() < opened {
+        if half_way.is_none() && crowd.listed.get() >= opened / 2 {
+            half_way = Some((crowd.listed.get(), used()?));
+        }
         open.set_position(crowd.listed.get().into());
         tokio::select! {
-            () = sleep(Duration::from_millis(50)) => {}
+            () = sleep(Duration::from_millis(10)) => {}
             Some(ended) = connections.join_next() => ended?.context("a person could not connect")?,
         }
     }
@@ -216,21 +222,29 @@ async fn observe(crowd: Rc<Crowd>, friendships: usize, setup_s: f64) -> Result<F
     while let Some(ended) = connections.join_next().await {
         ended??;
     }
-    let costs = roles.into_iter().zip(before).zip(settled.into_iter().zip(after));
-    let servers = costs.map(|((role, before), (settled, after))| cost(role, opened, [before, settled, after], window));
+    // All may have come between two looks.
+    let (early, half_way) = half_way.unwrap_or_else(|| (0, before.clone()));
+    let looks = [before, half_way, settled, after];
+    let servers = roles.into_iter().enumerate();
+    let servers = servers.map(|(at, role)| cost(role, early, opened, looks.each_ref().map(|look| look[at]), window));
     let servers = servers.collect();
     let (friends, online_share) = (crowd.ring.friends, crowd.ring.online_share);
     let shown = crowd.shown.get();
     Ok(Findings { connections: opened, friends, online_share, friendships, setup_s, connect_s, shown, lost, servers })
 }
 
-fn cost(role: Role, connections: u32, [before, settled, after]: [Used; 3], window: Duration) -> Idle {
-    let each = |cpu: Duration| cpu.as_secs_f64() * 1e6 / f64::from(connections);
+/// By what was used before the first of the connections, when the `early` ones were open, when all were, and after a
+/// while of nothing.
+fn cost(role: Role, early: u32, all: u32, used: [Used; 4], window: Duration) -> Idle {
+    let [before, half_way, settled, after] = used;
+    let each = |cpu: Duration| cpu.as_secs_f64() * 1e6 / f64::from(all);
+    let growth = |since: Used, of: u32| (after.rss_bytes as f64 - since.rss_bytes as f64) / f64::from(of);
     Idle {
         role: role.name,
         rss_before_bytes: before.rss_bytes,
         rss_after_bytes: after.rss_bytes,
-        rss_per_connection_bytes: (after.rss_bytes as f64 - before.rss_bytes as f64) / f64::from(connections),
+        rss_per_connection_bytes: growth(before, all),
+        rss_per_further_connection_bytes: growth(half_way, all - early),
         connect_us: rounded(each(settled.cpu.saturating_sub(before.cpu))),
         idle_us_per_s: rounded(each(after.cpu.saturating_sub(settled.cpu)) / window.as_secs_f64().max(0.001)),
     }
@@ -292,6 +306,8 @@ impl fmt::Display for Findings {
         for server in &self.servers {
             row(f, &format!("{} memory", server.role), megabytes(server.rss_before_bytes, server.rss_after_bytes))?;
             row(f, "  per connection", format!("{:.1} KiB", server.rss_per_connection_bytes / 1024.0))?;
+            let further = server.rss_per_further_connection_bytes / 1024.0;
+            row(f, "  of the second half", format!("{further:.1} KiB"))?;
             row(f, "  CPU to connect", format!("{} us", server.connect_us))?;
             row(f, "  CPU idle", format!("{} us per connection and second", server.idle_us_per_s))?;
         }
