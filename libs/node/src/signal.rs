@@ -1,15 +1,13 @@
 //! How the engine reaches a connection: a wake-up, a reason to close, and the account of what has been handed over.
 
 use std::fmt;
-use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{OnceLock, Weak};
-use std::task::Poll;
 
-use futures_util::task::AtomicWaker;
 use model::MonotonicMs;
 use protocol::close::{CLOSE_CODES, CloseCode};
 
+use crate::bell::Bell;
 use crate::courier::{Outlet, Space};
 use crate::watermark::Watermark;
 
@@ -26,11 +24,10 @@ pub struct Signal {
     outlet: OnceLock<Weak<dyn Outlet>>,
     drained: AtomicU64,
     flushed: Watermark,
-    task: AtomicWaker,
+    bell: Bell,
+    cut: Bell,
     deadline: AtomicU64,
     close: AtomicU16,
-    rung: AtomicBool,
-    cut: AtomicBool,
 }
 
 const ENDED: u64 = u64::MAX;
@@ -42,11 +39,10 @@ impl Default for Signal {
             outlet: OnceLock::new(),
             drained: AtomicU64::new(0),
             flushed: Watermark::default(),
-            task: AtomicWaker::new(),
+            bell: Bell::default(),
+            cut: Bell::default(),
             deadline: AtomicU64::new(u64::MAX),
             close: AtomicU16::new(NO_CLOSE),
-            rung: AtomicBool::new(false),
-            cut: AtomicBool::new(false),
         }
     }
 }
@@ -79,19 +75,12 @@ impl Signal {
 
     /// There is something to do: news to drain, a reason to close, a deadline.
     pub fn ring(&self) {
-        self.rung.store(true, Ordering::Release);
-        self.task.wake();
+        self.bell.ring();
     }
 
-    /// Waits for the next ring; one that came before is not lost. Cancel safe. Only one task may wait, for this and for
-    /// [`Signal::is_cut`].
+    /// Waits for the next ring; one that came before is not lost. Cancel safe. Only one task may wait.
     pub async fn rung(&self) {
-        poll_fn(|cx| {
-            // Registered before the look, or a ring between the two would be missed.
-            self.task.register(cx.waker());
-            if self.rung.swap(false, Ordering::AcqRel) { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+        self.bell.rung().await;
     }
 
     /// Asks the connection to close; the first reason stays, except that any reason outranks a restart, which waits.
@@ -110,17 +99,12 @@ impl Signal {
 
     /// Tells the connection to drop its socket with all that is buffered for it.
     pub fn cut(&self) {
-        self.cut.store(true, Ordering::Release);
-        self.task.wake();
+        self.cut.ring();
     }
 
-    /// Waits for [`Signal::cut`]. Cancel safe. Only one task may wait, for this and for [`Signal::rung`].
+    /// Waits for [`Signal::cut`], which is told once. Cancel safe. Only one task may wait.
     pub async fn is_cut(&self) {
-        poll_fn(|cx| {
-            self.task.register(cx.waker());
-            if self.cut.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+        self.cut.rung().await;
     }
 
     /// When the connection next wants to be rung whatever happens.
