@@ -150,6 +150,24 @@ async fn a_node_whose_lease_ended_closes_its_connections() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_connects_after_the_lease_ended_is_not_closed_for_it_again() {
+    let world = World::new(2).await;
+    let (mut alice, bob) = connected(&world).await;
+    world.foundation.discovery.set_health(Health::Down);
+    world.wait(20).await;
+    alice.vanish();
+    alice.open();
+    world.wait(10).await;
+    assert_eq!(alice.closing(), None, "the lease is asked for in vain all the time, and ended once");
+    world.foundation.discovery.set_health(Health::Up);
+    world.wait(5).await;
+    assert_eq!(alice.closing(), None);
+    alice.connect_at(north(0.0)).await;
+    assert_eq!(alice.sees(&bob), Some(1_000.0));
+    alice.disconnect().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_frozen_broker_or_cache_delays_a_connect_by_two_hundred_milliseconds_at_most() {
     let world = World::new(2).await;
     let (mut alice, mut bob) = world.alice_and_bob().await;
