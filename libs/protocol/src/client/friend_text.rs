@@ -40,7 +40,7 @@ struct FriendText {
 }
 
 impl FriendTexts {
-    /// Remembers so many at most, a power of two.
+    /// Remembers so many at most, rounded up to a power of two.
     pub fn new(texts: usize) -> FriendTexts {
         FriendTexts(vec![FriendText::default(); texts.next_power_of_two()])
     }
