@@ -324,6 +324,19 @@ mod tests {
     }
 
     #[test]
+    fn what_fills_a_cache_once_is_not_in_the_memory_of_further_connections() {
+        let used = |kib: u64, ms| Used { cpu: Duration::from_millis(ms), rss_bytes: kib * 1_024 };
+        let role = Role { name: "gateway".to_owned(), pids: Vec::new() };
+        let (before, half_way) = (used(1_000, 10), used(1_500, 40));
+        let cost = cost(role, 40, 100, [before, half_way, used(1_620, 60), used(1_620, 70)], Duration::from_secs(10));
+        assert_eq!(
+            (cost.rss_per_connection_bytes, cost.rss_per_further_connection_bytes),
+            (6.2 * 1_024.0, 2.0 * 1_024.0)
+        );
+        assert_eq!((cost.connect_us, cost.idle_us_per_s), (500.0, 10.0));
+    }
+
+    #[test]
     fn everybody_has_as_many_friends_as_asked_for_each_once() {
         let ring = ring(20, 6, 1.0);
         let mut friends = [0; 20];
