@@ -42,6 +42,14 @@ impl Keys {
         self.folder("confirmed")
     }
 
+    pub(crate) fn erased(&self, node: NodeId) -> String {
+        format!("{}/erased/{node}", self.prefix)
+    }
+
+    pub(crate) fn all_erased(&self) -> Span {
+        self.folder("erased")
+    }
+
     pub(crate) fn document(&self, name: &str) -> String {
         format!("{}/doc/{name}", self.prefix)
     }

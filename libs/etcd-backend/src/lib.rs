@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | `nodes/{node}`, `senders/{node}` | nothing: being there says it | the node's lease, [`ports::discovery::LEASE`] |
 //! | `confirmed/{node}` | how far the node has applied the control log | the node's lease |
+//! | `erased/{node}` | up to which deletion the node holds nothing of the deleted any more | the node's lease |
 //! | `doc/{name}` | a document; its version is the revision of its last change | until replaced |
 //! | `control-end` | the index of the newest entry | for ever |
 //! | `control/{index}` | an entry, and the index of the one before it | until newer ones have pushed it out |

@@ -56,6 +56,8 @@ pub(crate) async fn begin(shared: &Arc<Shared>) -> Result<PolicyVersion, PortErr
         shared.with_shard(shard, |shard| shard.advance(end));
     }
     control.applied = end;
+    // A fresh node holds nothing of anybody.
+    patiently(shared.backends.control.confirm_erased(shared.id, end)).await?;
     control.confirm_and_extend(started).await?;
     Ok(end)
 }
@@ -174,6 +176,7 @@ impl Control {
         for record in records {
             if let ControlEntry::UserDeleted(user) = record.entry {
                 self.forget(user).await;
+                let _ = patiently(self.shared.backends.control.confirm_erased(self.shared.id, record.index)).await;
             }
         }
         self.applied = end;

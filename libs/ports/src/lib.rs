@@ -39,7 +39,7 @@ pub use clock::Clock;
 pub use control::{ControlEntry, ControlLog, ControlRecord};
 pub use discovery::Discovery;
 pub use error::PortError;
-pub use friendships::{Friendship, Friendships};
+pub use friendships::{ChangeNote, Changed, Friendship, Friendships};
 pub use history::{HistoryPoint, LocationHistory};
 pub use sessions::{Claimed, SessionKey, Sessions, Sharing};
 pub use users::{User, Users};

@@ -88,7 +88,7 @@ async fn changes_at_the_same_time_all_take_effect_once() {
         // Each twice, from either side.
         for (user, friend) in [(ADA, UserId(100 + friend)), (UserId(100 + friend), ADA)] {
             let friendships = friendships.clone();
-            adding.spawn(async move { friendships.add(user, friend).await.unwrap() });
+            adding.spawn(async move { friendships.add(user, friend).await.unwrap().change });
         }
     }
     let changes = adding.join_all().await;

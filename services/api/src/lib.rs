@@ -12,6 +12,7 @@ mod state;
 mod users;
 
 pub use changes::Changes;
+pub use friends::{SETTLED, announce_left_behind};
 pub use operations::router as operations_router;
 pub use state::{ApiLimits, ApiState};
 pub use users::resume_deletions;

@@ -122,7 +122,6 @@ async fn clustered(cluster: &Cluster, retention: Duration, mut host: Host<'_>) -
     let history: Arc<dyn LocationHistory> =
         if host.is_gateway { spooled(cluster, history, &mut host).await? } else { history };
     let friendships = Arc::new(CassandraFriendships::new(session.clone()).await?);
-    host.tasks.spawn(sweep(friendships.clone(), host.stop.clone()));
     let cache = Arc::new(RedisCache::connect(&cluster.cache, &cluster.prefix, host.clock).await?);
     let poisoned = cache.clone();
     metrics::register(host.registry, move || {
@@ -206,17 +205,6 @@ async fn watch_broker(broker: Arc<RedisBroker>, check: Check, stop: Cancellation
         }
         if tokio::time::timeout(LOOK, stop.cancelled()).await.is_ok() {
             return;
-        }
-    }
-}
-
-/// How often changes of friendships that a crash left half done are looked for.
-const SWEEP: Duration = Duration::from_secs(300);
-
-async fn sweep(friendships: Arc<CassandraFriendships>, stop: CancellationToken) {
-    while tokio::time::timeout(SWEEP, stop.cancelled()).await.is_err() {
-        if let Err(error) = friendships.sweep(CassandraFriendships::SETTLED).await {
-            tracing::warn!(%error, "half-done changes of friendships could not be looked for; the next sweep will");
         }
     }
 }

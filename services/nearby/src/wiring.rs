@@ -84,6 +84,7 @@ impl App {
         let changes = records.changes.clone();
         if config.serves(Role::Api) {
             tasks.spawn(resume_deletions(records.clone(), stop_server.clone()));
+            tasks.spawn(announce_left_behind(records.clone(), stop_server.clone()));
         }
         let router = router(config, records, gateway);
         let listen = config.server.listen;
@@ -174,6 +175,19 @@ async fn resume_deletions(records: ApiState, stop: CancellationToken) {
         }
         if timeout(RESUME, stop.cancelled()).await.is_ok() {
             return;
+        }
+    }
+}
+
+/// How often writes of friendships are looked for whose process crashed or hung before it announced them.
+const LEFT_BEHIND: Duration = Duration::from_secs(60);
+
+async fn announce_left_behind(records: ApiState, stop: CancellationToken) {
+    while timeout(LEFT_BEHIND, stop.cancelled()).await.is_err() {
+        match api::announce_left_behind(&records, api::SETTLED).await {
+            Ok(0) => {}
+            Ok(changes) => tracing::info!(changes, "announced changes of friends that had been left behind"),
+            Err(error) => tracing::warn!(%error, "changes of friends that were left behind could not be announced"),
         }
     }
 }

@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use futures_util::stream::{self, TryStreamExt};
 use model::{Level, UserId};
 use ports::friendships::{Change, MAX_FRIENDS};
-use ports::{Friendship, Friendships, PortError};
+use ports::{ChangeNote, Changed, Friendship, Friendships, PortError};
 use scylla::statement::prepared::PreparedStatement;
 use scylla::value::CqlVarint;
 
@@ -167,16 +167,17 @@ impl CassandraFriendships {
 
 #[async_trait]
 impl Friendships for CassandraFriendships {
-    async fn add(&self, user: UserId, friend: UserId) -> Result<Change, PortError> {
+    async fn add(&self, user: UserId, friend: UserId) -> Result<Changed, PortError> {
         let pair = Pair::of(user, friend).ok_or_else(|| refused("nobody is their own friend"))?;
-        self.change(pair, true).await
+        Ok(Changed { change: self.change(pair, true).await?, note: None })
     }
 
-    async fn remove(&self, user: UserId, friend: UserId) -> Result<Change, PortError> {
-        match Pair::of(user, friend) {
-            Some(pair) => self.change(pair, false).await,
-            None => Ok(Change::Unchanged),
-        }
+    async fn remove(&self, user: UserId, friend: UserId) -> Result<Changed, PortError> {
+        let change = match Pair::of(user, friend) {
+            Some(pair) => self.change(pair, false).await?,
+            None => Change::Unchanged,
+        };
+        Ok(Changed { change, note: None })
     }
 
     async fn visible_to(&self, viewer: UserId) -> Result<Vec<Friendship>, PortError> {
@@ -186,6 +187,15 @@ impl Friendships for CassandraFriendships {
             _ => Err(damaged("friendship")),
         };
         rows.iter().map(friendship).collect()
+    }
+
+    async fn levels(&self, pairs: &[(UserId, UserId)]) -> Result<Vec<Option<Level>>, PortError> {
+        let mut levels = Vec::new();
+        for (viewer, friend) in pairs {
+            let visible = self.visible_to(*viewer).await?;
+            levels.push(visible.iter().find(|friendship| friendship.friend == *friend).map(|found| found.level));
+        }
+        Ok(levels)
     }
 
     async fn list(&self, user: UserId, after: Option<UserId>, most: usize) -> Result<Vec<UserId>, PortError> {
@@ -199,12 +209,21 @@ impl Friendships for CassandraFriendships {
     }
 
     /// Also ends what a sweep would otherwise bring about later: changes of this user that were left half done.
-    async fn forget(&self, user: UserId) -> Result<(), PortError> {
+    async fn forget(&self, user: UserId) -> Result<Vec<ChangeNote>, PortError> {
         let friends = self.visible_to(user).await?.into_iter().map(|friendship| friendship.friend);
         let mut pairs: BTreeSet<Pair> = friends.filter_map(|friend| Pair::of(user, friend)).collect();
         let notes = self.changes.older_than(Duration::ZERO).await?;
         pairs.extend(notes.into_iter().map(|note| note.pair).filter(|pair| pair.low == user || pair.high == user));
         let ends = pairs.into_iter().map(|pair| Ok(async move { self.change(pair, false).await.map(drop) }));
-        stream::iter(ends).try_buffer_unordered(ABREAST).try_collect().await
+        stream::iter(ends).try_buffer_unordered(ABREAST).try_collect::<()>().await?;
+        Ok(Vec::new())
+    }
+
+    async fn announced(&self, _notes: &[ChangeNote]) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    async fn unannounced(&self, _age: Duration) -> Result<Vec<ChangeNote>, PortError> {
+        Ok(Vec::new())
     }
 }

@@ -183,11 +183,11 @@ impl EtcdControlLog {
         Ok(PolicyVersion(tip_in(&committed.found(0))?.end))
     }
 
-    async fn try_confirm(&self, node: NodeId, index: PolicyVersion) -> Result<(), PortError> {
-        let key = self.etcd.keys.confirmed(node);
+    /// A node has come to an index, as `key` says from now on.
+    async fn try_reach(&self, node: NodeId, key: &str, index: PolicyVersion) -> Result<(), PortError> {
         let below = index.0.checked_sub(1).map_or(String::new(), hex);
-        // Confirmed already, by this or a later index: then nothing is written.
-        let txn = Txn::default().when_greater(&key, &below).otherwise(put_leased(&key, &hex(index.0), lease_of(node)?));
+        // Said already, of this or a later index: then nothing is written.
+        let txn = Txn::default().when_greater(key, &below).otherwise(put_leased(key, &hex(index.0), lease_of(node)?));
         match txn.commit(&self.etcd.client, Repeat::Always).await {
             Ok(_) => Ok(()),
             Err(Failure::Said { code: NOT_FOUND, .. }) => Err(refused(format!("{node} is no member"))),
@@ -236,12 +236,20 @@ impl ControlLog for EtcdControlLog {
     }
 
     async fn confirm(&self, node: NodeId, index: PolicyVersion) -> Result<(), PortError> {
-        in_time(self.try_confirm(node, index)).await
+        in_time(self.try_reach(node, &self.etcd.keys.confirmed(node), index)).await
     }
 
     async fn settled(&self, index: PolicyVersion) -> Result<(), PortError> {
         self.lookout.wait(index).await;
         Ok(())
+    }
+
+    async fn confirm_erased(&self, node: NodeId, index: PolicyVersion) -> Result<(), PortError> {
+        in_time(self.try_reach(node, &self.etcd.keys.erased(node), index)).await
+    }
+
+    async fn erased(&self, index: PolicyVersion) -> Result<(), PortError> {
+        self.lookout.wait_erased(index).await
     }
 
     async fn changed(&self, index: PolicyVersion) {

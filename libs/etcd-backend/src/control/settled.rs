@@ -1,4 +1,4 @@
-//! Waiting until no node sends by what was before an entry.
+//! Waiting until no node sends by what was before an entry, or until every node has erased a deleted user.
 //!
 //! It asks again and again instead of watching: the answer is small, comes from one revision, and no stream can hang.
 //! All who wait in one process look together, so that a hundred revokes at once ask no more often than one.
@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use model::{NodeId, PolicyVersion};
 use ports::PortError;
-use ports::control::RIGHT_TO_SEND;
+use ports::control::{ERASURE, RIGHT_TO_SEND};
 use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::indexes;
 use crate::client::Repeat;
 use crate::kv::{Found, Txn, list};
-use crate::{Etcd, in_time, keys};
+use crate::{Etcd, in_time, keys, unavailable};
 
 /// How far two machines' clocks may drift apart while a right to send lasts: 2 parts in a thousand, ten times what a
 /// working clock does.
@@ -45,6 +45,23 @@ struct Seen {
     look: u64,
     senders: Vec<NodeId>,
     confirmed: FxHashMap<NodeId, PolicyVersion>,
+    erased: FxHashMap<NodeId, PolicyVersion>,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy)]
+enum Step {
+    Confirmed,
+    Erased,
+}
+
+impl Seen {
+    fn reached(&self, step: Step) -> &FxHashMap<NodeId, PolicyVersion> {
+        match step {
+            Step::Confirmed => &self.confirmed,
+            Step::Erased => &self.erased,
+        }
+    }
 }
 
 /// Somebody waits, until dropped.
@@ -73,10 +90,16 @@ impl Lookout {
     pub(super) async fn wait(&self, index: PolicyVersion) {
         // Tokio's clock stands while the machine sleeps: late is safe.
         let deadline = Instant::now() + RIGHT_TO_SEND + DRIFT;
-        let _ = timeout_at(deadline, self.all_have_confirmed(index)).await;
+        let _ = timeout_at(deadline, self.all_have_reached(Step::Confirmed, index)).await;
     }
 
-    async fn all_have_confirmed(&self, index: PolicyVersion) {
+    /// Returns once every member of now has erased up to the index or is none any more.
+    pub(super) async fn wait_erased(&self, index: PolicyVersion) -> Result<(), PortError> {
+        let waited = timeout(ERASURE, self.all_have_reached(Step::Erased, index)).await;
+        waited.map_err(|_| unavailable("a member still holds positions of a deleted user"))
+    }
+
+    async fn all_have_reached(&self, step: Step, index: PolicyVersion) {
         let mut seen = self.seen.subscribe();
         self.waiting.fetch_add(1, Ordering::AcqRel);
         let _waiting = Waiting(self);
@@ -90,10 +113,11 @@ impl Lookout {
             if seen.look < first {
                 continue;
             }
-            let unconfirmed = |node: &NodeId| seen.confirmed.get(node).is_none_or(|applied| *applied < index);
+            let reached = seen.reached(step);
+            let is_behind = |node: &NodeId| reached.get(node).is_none_or(|come| *come < index);
             // Who joined since the first look has read the log to its end before sending anything.
             let mut left = awaited.take().unwrap_or_else(|| seen.senders.clone());
-            left.retain(|node| seen.senders.contains(node) && unconfirmed(node));
+            left.retain(|node| seen.senders.contains(node) && is_behind(node));
             if left.is_empty() {
                 return;
             }
@@ -109,8 +133,8 @@ impl Lookout {
             while self.waiting.load(Ordering::Acquire) > 0 {
                 let number = self.begun.fetch_add(1, Ordering::AcqRel) + 1;
                 match in_time(look(&self.etcd)).await {
-                    Ok((senders, confirmed)) => {
-                        self.seen.send_replace(Arc::new(Seen { look: number, senders, confirmed }));
+                    Ok(seen) => {
+                        self.seen.send_replace(Arc::new(Seen { look: number, ..seen }));
                     }
                     Err(error) => tracing::debug!(%error, "cannot see who has confirmed"),
                 }
@@ -124,10 +148,14 @@ impl Lookout {
 }
 
 /// The senders and how far each node has come, at one revision.
-async fn look(etcd: &Etcd) -> Result<(Vec<NodeId>, FxHashMap<NodeId, PolicyVersion>), PortError> {
-    let txn = Txn::default().then(list(&etcd.keys.senders())).then(list(&etcd.keys.all_confirmed()));
+async fn look(etcd: &Etcd) -> Result<Seen, PortError> {
+    let keys = &etcd.keys;
+    let txn =
+        Txn::default().then(list(&keys.senders())).then(list(&keys.all_confirmed())).then(list(&keys.all_erased()));
     let mut committed = txn.commit(&etcd.client, Repeat::Always).await?;
-    Ok((nodes(&committed.found(0)), indexes(&committed.found(1)).collect()))
+    let mut read = |at| committed.found(at);
+    let senders = nodes(&read(0));
+    Ok(Seen { look: 0, senders, confirmed: indexes(&read(1)).collect(), erased: indexes(&read(2)).collect() })
 }
 
 fn nodes(found: &Found) -> Vec<NodeId> {

@@ -29,6 +29,9 @@ macro_rules! control_conformance {
             who_confirmed_later_entries_has_confirmed_earlier_ones,
             settled_does_not_wait_for_who_leaves,
             settled_gives_up_on_a_sender_when_its_right_to_send_is_over,
+            erased_waits_until_each_member_has_erased,
+            erased_waits_for_nobody_who_leaves,
+            erased_is_an_error_when_a_member_does_not_erase,
             changed_returns_when_there_is_something,
             changed_returns_at_once_when_there_has_been_something,
             changed_may_be_cancelled,
@@ -202,6 +205,56 @@ pub async fn settled_gives_up_on_a_sender_when_its_right_to_send_is_over(harness
 }
 
 /// Sentence 6.
+pub async fn erased_waits_until_each_member_has_erased(harness: &impl Harness<Node = Node>) {
+    let nodes = [harness.node().await, harness.node().await];
+    let [(first, _), (second, _)] = &nodes;
+    let (members, index) = with_senders(&nodes).await;
+    let mut erased = std::pin::pin!(first.erased(index));
+    for (member, (log, _)) in members.iter().zip(&nodes) {
+        log.confirm(*member, index).await.unwrap();
+    }
+    assert!(timeout(A_WHILE, &mut erased).await.is_err(), "having applied the entry is not having erased");
+    first.confirm_erased(members[0], index).await.unwrap();
+    assert!(timeout(A_WHILE, &mut erased).await.is_err(), "one of two has erased");
+    second.confirm_erased(members[1], index).await.unwrap();
+    timeout(RIGHT_TO_SEND / 4, erased).await.expect("both have erased").unwrap();
+    // Said late, and changes nothing.
+    second.confirm_erased(members[1], PolicyVersion(0)).await.unwrap();
+    timeout(RIGHT_TO_SEND / 4, second.erased(index)).await.expect("both have erased").unwrap();
+}
+
+/// Sentence 6.
+pub async fn erased_waits_for_nobody_who_leaves(harness: &impl Harness<Node = Node>) {
+    let nodes = [harness.node().await, harness.node().await];
+    let (members, index) = with_senders(&nodes).await;
+    let mut erased = std::pin::pin!(nodes[0].0.erased(index));
+    nodes[1].1.leave(members[0]).await.unwrap();
+    assert!(timeout(A_WHILE, &mut erased).await.is_err(), "the other has neither left nor erased");
+    nodes[1].1.leave(members[1]).await.unwrap();
+    timeout(RIGHT_TO_SEND / 4, erased).await.expect("both have left").unwrap();
+}
+
+/// Sentence 6.
+pub async fn erased_is_an_error_when_a_member_does_not_erase(harness: &impl Harness<Node = Node>) {
+    let (log, discovery) = harness.node().await;
+    let member = fresh_node();
+    discovery.join(member).await.unwrap();
+    let index = log.append(entry()).await.unwrap();
+    let lives = async {
+        loop {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            discovery.keepalive(member).await.unwrap();
+        }
+    };
+    let error = tokio::select! {
+        erased = log.erased(index) => erased.unwrap_err(),
+        () = lives => unreachable!("it lives for ever"),
+    };
+    assert!(error.is_transient());
+    discovery.leave(member).await.unwrap();
+}
+
+/// Sentence 8.
 pub async fn changed_returns_when_there_is_something(harness: &impl Harness<Node = Node>) {
     let [(writer, _), (reader, _)] = [harness.node().await, harness.node().await];
     let mut index = end(&reader).await;
@@ -227,7 +280,7 @@ pub async fn changed_returns_when_there_is_something(harness: &impl Harness<Node
     }
 }
 
-/// Sentence 6.
+/// Sentence 8.
 pub async fn changed_returns_at_once_when_there_has_been_something(harness: &impl Harness<Node = Node>) {
     let [(writer, _), (reader, _)] = [harness.node().await, harness.node().await];
     let index = end(&reader).await;
@@ -235,7 +288,7 @@ pub async fn changed_returns_at_once_when_there_has_been_something(harness: &imp
     soon("changed", reader.changed(index)).await;
 }
 
-/// Sentence 6.
+/// Sentence 8.
 pub async fn changed_may_be_cancelled(harness: &impl Harness<Node = Node>) {
     let [(writer, _), (reader, _)] = [harness.node().await, harness.node().await];
     let index = end(&reader).await;

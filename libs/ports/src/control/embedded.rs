@@ -9,8 +9,9 @@ use model::{NodeId, PolicyVersion};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
-use super::{ControlEntry, ControlLog, ControlRecord, LogRead, RIGHT_TO_SEND};
+use super::{ControlEntry, ControlLog, ControlRecord, ERASURE, LogRead, RIGHT_TO_SEND};
 use crate::discovery::embedded::EmbeddedDiscovery;
 use crate::health::{Health, Switch};
 use crate::{Clock, PortError};
@@ -31,7 +32,9 @@ pub struct EmbeddedControlLog {
     grown: Notify,
     /// How far each node has come.
     confirmed: Mutex<FxHashMap<NodeId, PolicyVersion>>,
-    /// Some node has come further.
+    /// Up to which deletion each node has erased.
+    erased: Mutex<FxHashMap<NodeId, PolicyVersion>>,
+    /// Some node has come further with either.
     confirming: Notify,
     health: Switch,
 }
@@ -57,6 +60,7 @@ impl EmbeddedControlLog {
             log: Mutex::new(Log { entries: VecDeque::new(), end: 0, kept }),
             grown: Notify::new(),
             confirmed: Mutex::default(),
+            erased: Mutex::default(),
             confirming: Notify::new(),
             health: Switch::up("embedded control log"),
         }
@@ -91,12 +95,7 @@ impl ControlLog for EmbeddedControlLog {
 
     async fn confirm(&self, node: NodeId, index: PolicyVersion) -> Result<(), PortError> {
         self.health.ask().await?;
-        {
-            let mut confirmed = self.confirmed.lock();
-            let applied = confirmed.entry(node).or_default();
-            *applied = index.max(*applied);
-        }
-        self.confirming.notify_waiters();
+        self.raise(&self.confirmed, node, index);
         self.health.answer(()).await
     }
 
@@ -105,9 +104,24 @@ impl ControlLog for EmbeddedControlLog {
         self.health.ask().await?;
         tokio::select! {
             biased;
-            () = self.all_have_confirmed(index) => {}
+            () = self.reached(&self.confirmed, index) => {}
             // May be late when the machine sleeps, which is safe; never early.
             () = tokio::time::sleep(deadline.since(self.clock.monotonic())) => {}
+        }
+        self.health.answer(()).await
+    }
+
+    async fn confirm_erased(&self, node: NodeId, index: PolicyVersion) -> Result<(), PortError> {
+        self.health.ask().await?;
+        self.raise(&self.erased, node, index);
+        self.health.answer(()).await
+    }
+
+    async fn erased(&self, index: PolicyVersion) -> Result<(), PortError> {
+        self.health.ask().await?;
+        if timeout(ERASURE, self.reached(&self.erased, index)).await.is_err() {
+            let reason = "a member still holds positions of a deleted user".into();
+            return Err(PortError::Unavailable { backend: "embedded control log", reason });
         }
         self.health.answer(()).await
     }
@@ -127,8 +141,17 @@ impl ControlLog for EmbeddedControlLog {
 }
 
 impl EmbeddedControlLog {
-    /// All who are senders now, less those who stop being senders.
-    async fn all_have_confirmed(&self, index: PolicyVersion) {
+    fn raise(&self, of: &Mutex<FxHashMap<NodeId, PolicyVersion>>, node: NodeId, index: PolicyVersion) {
+        {
+            let mut said = of.lock();
+            let before = said.entry(node).or_default();
+            *before = index.max(*before);
+        }
+        self.confirming.notify_waiters();
+    }
+
+    /// Waits until all who are senders now have come to the index or are no senders any more.
+    async fn reached(&self, said: &Mutex<FxHashMap<NodeId, PolicyVersion>>, index: PolicyVersion) {
         let mut leaves = self.senders.leaves();
         let mut awaited = self.senders.senders();
         loop {
@@ -137,9 +160,9 @@ impl EmbeddedControlLog {
             confirming.as_mut().enable();
             let senders = self.senders.senders();
             {
-                let confirmed = self.confirmed.lock();
-                let has_confirmed = |node: &NodeId| confirmed.get(node).is_some_and(|applied| *applied >= index);
-                awaited.retain(|node| senders.contains(node) && !has_confirmed(node));
+                let said = said.lock();
+                let has_come = |node: &NodeId| said.get(node).is_some_and(|reached| *reached >= index);
+                awaited.retain(|node| senders.contains(node) && !has_come(node));
             }
             if awaited.is_empty() {
                 return;

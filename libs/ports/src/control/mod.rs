@@ -10,13 +10,15 @@ use model::{NodeId, PolicyVersion, UserId};
 
 use crate::PortError;
 
-/// A change of what somebody may see.
+/// A record that decides what somebody may see was written. An entry says *what changed* and what was written at that
+/// time; what *is*, the directory says ([`crate::Friendships`]). Every write is followed by an entry, at any time later
+/// and perhaps more than once, so entries of one pair may come in another order than its writes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum ControlEntry {
-    /// The two became friends.
+    /// The record of the two was written: friends.
     Befriended(UserId, UserId),
-    /// The two are friends no longer.
+    /// The record of the two was written: no friends.
     Unfriended(UserId, UserId),
     /// The user is being deleted: sessions end, nobody sees them, nothing of theirs is taken in.
     UserDeleted(UserId),
@@ -49,6 +51,9 @@ pub enum LogRead {
     },
 }
 
+/// How long `erased` waits for the members.
+pub const ERASURE: Duration = Duration::from_secs(30);
+
 /// How long the right to send lasts after a poll (T), and so the longest that a revoke waits for a node that does not
 /// answer.
 pub const RIGHT_TO_SEND: Duration = Duration::from_secs(10);
@@ -66,7 +71,12 @@ pub const RIGHT_TO_SEND: Duration = Duration::from_secs(10);
 /// 5. `settled` returns once each node that was a sender when it was called has confirmed the index or is no sender any
 ///    more (it has left, or its lease has ended: either way it sends nothing), or [`RIGHT_TO_SEND`] has passed since
 ///    the call, by when a node that did not confirm has stopped sending.
-/// 6. `changed` returns when there may be something after the index; it may return too early, and only makes a poll
+/// 6. `confirm_erased` says that a member holds nothing any more of the users whose deletion is at or before an index,
+///    and will write nothing more of them. `erased` returns once each node that was a member when it was called has said
+///    so or is no member any more; after [`ERASURE`] it is `Unavailable`, and may be repeated.
+/// 7. An entry of a kind that this version does not know is passed over: `read_after` leaves it out, and its index
+///    counts as read.
+/// 8. `changed` returns when there may be something after the index; it may return too early, and only makes a poll
 ///    come sooner. Cancel safe.
 #[async_trait]
 pub trait ControlLog: Send + Sync {
@@ -84,6 +94,12 @@ pub trait ControlLog: Send + Sync {
 
     /// Waits until no node sends by what was before the index.
     async fn settled(&self, index: PolicyVersion) -> Result<(), PortError>;
+
+    /// Has erased.
+    async fn confirm_erased(&self, node: NodeId, index: PolicyVersion) -> Result<(), PortError>;
+
+    /// Waits until no member holds anything of the users deleted up to the index.
+    async fn erased(&self, index: PolicyVersion) -> Result<(), PortError>;
 
     /// Waits for news.
     async fn changed(&self, index: PolicyVersion);

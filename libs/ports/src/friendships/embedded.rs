@@ -1,14 +1,17 @@
 //! Friendships on local disk: `friends` has viewer + friend -> level, so that whom a viewer may see is one scan of
 //! neighbouring rows; `ledger` has `c` + user -> the number of their friends. Both rows and both counts of a change are
 //! one atomic batch.
+//!
+//! Notes are kept in memory: the only nodes that obey these records live in this process, and end with it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use fjall::{Guard, OwnedWriteBatch, Readable};
 use model::{Level, UserId};
 
-use super::{Change, Friendship, Friendships, MAX_FRIENDS};
+use super::{Change, ChangeNote, Changed, Friendship, Friendships, MAX_FRIENDS, Notes};
 use crate::PortError;
 use crate::store::{Store, damaged, failed, pair, refused, unpair};
 
@@ -18,12 +21,13 @@ const EXACT: u8 = 1;
 /// The friendships of a [`Store`].
 pub struct FjallFriendships {
     store: Arc<Store>,
+    notes: Notes,
 }
 
 impl FjallFriendships {
     /// On an open store.
     pub fn new(store: Arc<Store>) -> FjallFriendships {
-        FjallFriendships { store }
+        FjallFriendships { store, notes: Notes::default() }
     }
 }
 
@@ -32,20 +36,31 @@ impl FjallFriendships {
 /// has outgrown the page cache, which is where the clustered backend begins.
 #[async_trait]
 impl Friendships for FjallFriendships {
-    async fn add(&self, user: UserId, friend: UserId) -> Result<Change, PortError> {
+    async fn add(&self, user: UserId, friend: UserId) -> Result<Changed, PortError> {
         if user == friend {
             return Err(refused("nobody is their own friend"));
         }
-        self.store.change(move |store| add(store, user, friend)).await
+        let note = self.notes.make(user, friend);
+        let change = self.store.change(move |store| add(store, user, friend)).await?;
+        Ok(self.notes.changed(change, note))
     }
 
-    async fn remove(&self, user: UserId, friend: UserId) -> Result<Change, PortError> {
-        self.store.change(move |store| remove(store, user, friend)).await
+    async fn remove(&self, user: UserId, friend: UserId) -> Result<Changed, PortError> {
+        let note = self.notes.make(user, friend);
+        let change = self.store.change(move |store| remove(store, user, friend)).await?;
+        Ok(self.notes.changed(change, note))
     }
 
     async fn visible_to(&self, viewer: UserId) -> Result<Vec<Friendship>, PortError> {
         let rows = self.store.snapshot().prefix(&self.store.friends, viewer.0.to_be_bytes());
         rows.map(decode).collect()
+    }
+
+    async fn levels(&self, pairs: &[(UserId, UserId)]) -> Result<Vec<Option<Level>>, PortError> {
+        let level = |&(viewer, friend): &(UserId, UserId)| {
+            Ok(are_friends(&self.store, viewer, friend)?.then_some(Level::Exact))
+        };
+        pairs.iter().map(level).collect()
     }
 
     async fn list(&self, user: UserId, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, PortError> {
@@ -56,8 +71,18 @@ impl Friendships for FjallFriendships {
         rows.take(limit).map(|row| Ok(decode(row)?.friend)).collect()
     }
 
-    async fn forget(&self, user: UserId) -> Result<(), PortError> {
-        self.store.change(move |store| forget(store, user)).await
+    async fn forget(&self, user: UserId) -> Result<Vec<ChangeNote>, PortError> {
+        let friends = self.store.change(move |store| forget(store, user)).await?;
+        Ok(friends.into_iter().map(|friend| self.notes.make(user, friend)).collect())
+    }
+
+    async fn announced(&self, notes: &[ChangeNote]) -> Result<(), PortError> {
+        self.notes.remove(notes);
+        Ok(())
+    }
+
+    async fn unannounced(&self, age: Duration) -> Result<Vec<ChangeNote>, PortError> {
+        Ok(self.notes.older_than(age))
     }
 }
 
@@ -92,16 +117,19 @@ fn remove(store: &Store, user: UserId, friend: UserId) -> Result<Change, PortErr
 }
 
 /// At most [`MAX_FRIENDS`] friendships, so one batch of moderate size.
-fn forget(store: &Store, user: UserId) -> Result<(), PortError> {
+fn forget(store: &Store, user: UserId) -> Result<Vec<UserId>, PortError> {
     let mut batch = store.batch();
+    let mut friends = Vec::new();
     for row in store.friends.prefix(user.0.to_be_bytes()) {
         let friend = decode(row)?.friend;
         batch.remove(&store.friends, pair(user.0, friend.0));
         batch.remove(&store.friends, pair(friend.0, user.0));
         set_count(store, &mut batch, friend, count(store, friend)?.saturating_sub(1));
+        friends.push(friend);
     }
     set_count(store, &mut batch, user, 0);
-    store.commit(batch)
+    store.commit(batch)?;
+    Ok(friends)
 }
 
 fn are_friends(store: &Store, user: UserId, friend: UserId) -> Result<bool, PortError> {

@@ -4,10 +4,11 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use model::UserId;
-use ports::{ControlEntry, PortError};
+use ports::PortError;
 use web::openapi::{BadValue, TokenProblems};
 use web::{Caller, Path, Problem, Scope};
 
+use super::announce::end;
 use super::check_differ;
 use crate::ApiState;
 
@@ -41,7 +42,6 @@ pub(crate) async fn delete(
 /// It is done in full whether the record changed or not: an attempt that ended between the write and the append left
 /// nodes that still send, and the repetition is what makes them stop.
 pub(crate) async fn unfriend(state: &ApiState, user: UserId, friend: UserId) -> Result<(), PortError> {
-    state.friendships.remove(user, friend).await?;
-    let index = state.control.append(ControlEntry::Unfriended(user, friend)).await?;
-    state.control.settled(index).await
+    let changed = state.friendships.remove(user, friend).await?;
+    end(state, user, friend, changed.note).await
 }

@@ -1,9 +1,12 @@
 //! Friendships, as the application's backend makes and ends them.
 
+mod announce;
 mod delete;
 mod list;
 mod put;
 
+pub(crate) use announce::announced;
+pub use announce::{SETTLED, announce_left_behind};
 pub(crate) use delete::unfriend;
 pub(crate) use list::{FriendsPage, page};
 

@@ -8,6 +8,7 @@ use ports::friendships::{Change, MAX_FRIENDS};
 use web::openapi::{BadValue, Conflict, NoSuchUser, TokenProblems};
 use web::{Caller, Path, Problem, Scope};
 
+use super::announce::{announced, end};
 use super::{check_differ, unfriend};
 use crate::ApiState;
 
@@ -36,19 +37,25 @@ pub(crate) async fn put(
 
 async fn befriend(state: &ApiState, user: UserId, friend: UserId) -> Result<StatusCode, Problem> {
     check_both_exist(state, user, friend).await?;
-    let change = state.friendships.add(user, friend).await?;
-    if let Change::TooMany(who) = change {
+    let changed = state.friendships.add(user, friend).await?;
+    if let Change::TooMany(who) = changed.change {
+        // Who connected between the write and its taking back may hold the edge.
+        if changed.note.is_some() {
+            end(state, user, friend, changed.note).await?;
+        }
         return Err(Problem::conflict(format!("user {who} has {MAX_FRIENDS} friends, and nobody can have more")));
     }
     // A deletion that began after the first look may have forgotten the friendships before this one came; one that
     // begins after the second look will find it.
     if let Err(gone) = check_both_exist(state, user, friend).await {
         unfriend(state, user, friend).await?;
+        announced(state, changed.note.as_slice()).await;
         return Err(gone);
     }
     // Also when nothing changed: an earlier attempt may have ended between the record and the log.
     state.control.append(ControlEntry::Befriended(user, friend)).await?;
-    Ok(if change == Change::Done { StatusCode::CREATED } else { StatusCode::NO_CONTENT })
+    announced(state, changed.note.as_slice()).await;
+    Ok(if changed.change == Change::Done { StatusCode::CREATED } else { StatusCode::NO_CONTENT })
 }
 
 async fn check_both_exist(state: &ApiState, user: UserId, friend: UserId) -> Result<(), Problem> {

@@ -1,17 +1,19 @@
 //! `DELETE /v1/users/{id}`: live, complete, and taken up again after a crash.
 //!
 //! The order is what makes it safe. The mark is durable first, so that a crash at any later step is found and the rest
-//! done again; then every node is told and stops taking the user's positions in; only then are the records forgotten,
-//! because a position that arrives after would bring some of them back; the user itself goes last.
+//! done again; then every node is told, stops showing the user and taking the user's positions in, and says when it
+//! holds none any more; only then are the records forgotten, because a position that arrives after would bring some of
+//! them back; every node is told once more, as after each write of friendships; the user itself goes last.
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use model::UserId;
+use model::{PolicyVersion, UserId};
 use ports::{ControlEntry, PortError};
 use web::openapi::{BadValue, TokenProblems};
 use web::{Caller, Path, Problem, Scope};
 
 use crate::ApiState;
+use crate::friends::announced;
 
 /// Deletions that are taken up together and wait for the nodes once.
 const TOGETHER: usize = 100;
@@ -54,22 +56,36 @@ pub async fn resume_deletions(state: &ApiState) -> Result<usize, PortError> {
 
 /// Everything after the mark; each step may be repeated.
 async fn finish(state: &ApiState, users: &[UserId]) -> Result<(), PortError> {
-    let mut last = None;
-    for user in users {
-        last = Some(state.control.append(ControlEntry::UserDeleted(*user)).await?);
-    }
-    let Some(last) = last else { return Ok(()) };
+    let Some(last) = tell(state, users).await? else { return Ok(()) };
     state.control.settled(last).await?;
+    state.control.erased(last).await?;
 
     // While this waited, another run may have finished, and the application may have made the user known anew: then
     // what is there now is not to be forgotten.
     let now = state.users.get_many(users).await?;
     let marked: Vec<UserId> = now.into_iter().flatten().filter(|user| user.deleting).map(|user| user.id).collect();
     state.cache.remove(&marked).await?;
-    for user in marked {
-        state.friendships.forget(user).await?;
+    let mut notes = Vec::new();
+    for &user in &marked {
+        notes.extend(state.friendships.forget(user).await?);
         state.history.forget(user).await?;
+    }
+    // Again, because the friendships were written: who connected since the first time has read them from before.
+    if let Some(last) = tell(state, &marked).await? {
+        announced(state, &notes).await;
+        state.control.settled(last).await?;
+    }
+    for user in marked {
         state.users.finish_delete(user).await?;
     }
     Ok(())
+}
+
+/// Tells every node that these users are being deleted; returns the index of the last entry.
+async fn tell(state: &ApiState, users: &[UserId]) -> Result<Option<PolicyVersion>, PortError> {
+    let mut last = None;
+    for user in users {
+        last = Some(state.control.append(ControlEntry::UserDeleted(*user)).await?);
+    }
+    Ok(last)
 }

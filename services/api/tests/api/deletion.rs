@@ -59,7 +59,10 @@ async fn leaves_nothing_and_may_be_repeated() {
         assert_eq!(world.backend("DELETE", "/v1/users/7", None).await.status, StatusCode::NO_CONTENT);
         assert_nothing_is_left(&world).await;
     }
-    assert_eq!(world.log().await, [ControlEntry::UserDeleted(ALICE)]);
+    // Once before anything is forgotten, and once after the friendships were written.
+    assert_eq!(world.log().await, [ControlEntry::UserDeleted(ALICE); 2]);
+    let notes = world.state.friendships.unannounced(Duration::ZERO).await.unwrap();
+    assert_eq!(notes.len(), 3, "of the friendships that the test made itself, without an entry");
     world.user(7, "GET", "/v1/me").await.problem(404);
     // The id is free again, for somebody without a past.
     let anew = world.backend("PUT", "/v1/users/7", Some(json!({"name": "Ada"}))).await;
@@ -91,6 +94,13 @@ async fn nothing_is_forgotten_before_the_nodes_have_stopped() {
         world.backend("GET", "/v1/users/7", None).await.problem(404);
         world.backend("PUT", "/v1/users/7", Some(json!({"name": "Ada"}))).await.problem(409);
         world.control.confirm(NodeId(1), PolicyVersion(1)).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        // The node takes nothing in any more, but what it took in before may still be on its way.
+        assert_eq!(world.state.friendships.list(ALICE, None, 10).await.unwrap().len(), 2);
+        world.control.confirm_erased(NodeId(1), PolicyVersion(1)).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(world.state.friendships.list(ALICE, None, 10).await.unwrap().len(), 0);
+        world.control.confirm(NodeId(1), PolicyVersion(2)).await.unwrap();
     };
     let (answer, ()) = tokio::join!(world.backend("DELETE", "/v1/users/7", None), look_and_confirm);
     assert_eq!(answer.status, StatusCode::NO_CONTENT);

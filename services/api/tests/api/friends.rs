@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::http::StatusCode;
-use model::{NodeId, PolicyVersion, UserId};
+use model::{Level, NodeId, PolicyVersion, UserId};
 use ports::control::RIGHT_TO_SEND;
 use ports::embedded::Health;
-use ports::friendships::{Change, Friendship, MAX_FRIENDS};
+use ports::friendships::{ChangeNote, Changed, Friendship, MAX_FRIENDS};
 use ports::{ControlEntry, ControlLog, Discovery, Friendships, PortError, Users};
 use serde_json::json;
 use tokio::time::Instant;
@@ -164,14 +164,14 @@ struct DeletedMeanwhile(Arc<dyn Users>, Arc<dyn Friendships>);
 
 #[async_trait]
 impl Friendships for DeletedMeanwhile {
-    async fn add(&self, user: UserId, friend: UserId) -> Result<Change, PortError> {
+    async fn add(&self, user: UserId, friend: UserId) -> Result<Changed, PortError> {
         self.0.begin_delete(friend).await?;
         self.1.forget(friend).await?;
         self.0.finish_delete(friend).await?;
         self.1.add(user, friend).await
     }
 
-    async fn remove(&self, user: UserId, friend: UserId) -> Result<Change, PortError> {
+    async fn remove(&self, user: UserId, friend: UserId) -> Result<Changed, PortError> {
         self.1.remove(user, friend).await
     }
 
@@ -183,8 +183,20 @@ impl Friendships for DeletedMeanwhile {
         self.1.list(user, after, limit).await
     }
 
-    async fn forget(&self, user: UserId) -> Result<(), PortError> {
+    async fn levels(&self, pairs: &[(UserId, UserId)]) -> Result<Vec<Option<Level>>, PortError> {
+        self.1.levels(pairs).await
+    }
+
+    async fn forget(&self, user: UserId) -> Result<Vec<ChangeNote>, PortError> {
         self.1.forget(user).await
+    }
+
+    async fn announced(&self, notes: &[ChangeNote]) -> Result<(), PortError> {
+        self.1.announced(notes).await
+    }
+
+    async fn unannounced(&self, age: Duration) -> Result<Vec<ChangeNote>, PortError> {
+        self.1.unannounced(age).await
     }
 }
 

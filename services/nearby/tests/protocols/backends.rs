@@ -4,15 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use model::{Fix, Generation, NodeId, PolicyVersion, UserId};
+use model::{Fix, Generation, Level, NodeId, PolicyVersion, UserId};
 use ports::broker::{InboxSender, Unconfirmed};
 use ports::control::{LogRead, RIGHT_TO_SEND};
 use ports::discovery::Document;
-use ports::friendships::Change;
 use ports::sessions::Claimed;
 use ports::{
-    Arrival, Broker, Channel, ControlEntry, ControlLog, Discovery, Friendship, Friendships, Inbox, LocationCache,
-    PortError, Publication, Put, SessionKey, Sessions, Sharing,
+    Arrival, Broker, ChangeNote, Changed, Channel, ControlEntry, ControlLog, Discovery, Friendship, Friendships, Inbox,
+    LocationCache, PortError, Publication, Put, SessionKey, Sessions, Sharing,
 };
 use tokio::time::{Instant, timeout};
 
@@ -91,12 +90,12 @@ impl LocationCache for Seen<dyn LocationCache> {
 
 #[async_trait]
 impl Friendships for Seen<dyn Friendships> {
-    async fn add(&self, user: UserId, friend: UserId) -> Result<Change, PortError> {
+    async fn add(&self, user: UserId, friend: UserId) -> Result<Changed, PortError> {
         let backend = self.backend.clone();
         self.chaos.ask((self.caller, Port::Friendships), sick, async move { backend.add(user, friend).await }).await
     }
 
-    async fn remove(&self, user: UserId, friend: UserId) -> Result<Change, PortError> {
+    async fn remove(&self, user: UserId, friend: UserId) -> Result<Changed, PortError> {
         let backend = self.backend.clone();
         self.chaos.ask((self.caller, Port::Friendships), sick, async move { backend.remove(user, friend).await }).await
     }
@@ -106,12 +105,25 @@ impl Friendships for Seen<dyn Friendships> {
         self.chaos.ask((self.caller, Port::Friendships), sick, async move { backend.visible_to(viewer).await }).await
     }
 
+    async fn levels(&self, pairs: &[(UserId, UserId)]) -> Result<Vec<Option<Level>>, PortError> {
+        let (backend, pairs) = (self.backend.clone(), pairs.to_vec());
+        self.chaos.ask((self.caller, Port::Friendships), sick, async move { backend.levels(&pairs).await }).await
+    }
+
     async fn list(&self, user: UserId, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, PortError> {
         self.backend.list(user, after, limit).await
     }
 
-    async fn forget(&self, user: UserId) -> Result<(), PortError> {
+    async fn forget(&self, user: UserId) -> Result<Vec<ChangeNote>, PortError> {
         self.backend.forget(user).await
+    }
+
+    async fn announced(&self, notes: &[ChangeNote]) -> Result<(), PortError> {
+        self.backend.announced(notes).await
+    }
+
+    async fn unannounced(&self, age: Duration) -> Result<Vec<ChangeNote>, PortError> {
+        self.backend.unannounced(age).await
     }
 }
 
@@ -179,6 +191,16 @@ impl ControlLog for Seen<dyn ControlLog> {
             settled
         };
         self.chaos.ask((self.caller, Port::Control), sick, settled).await
+    }
+
+    async fn confirm_erased(&self, node: NodeId, index: PolicyVersion) -> Result<(), PortError> {
+        let backend = self.backend.clone();
+        let call = async move { backend.confirm_erased(node, index).await };
+        self.chaos.call((self.caller, Port::Control), sick, call).await
+    }
+
+    async fn erased(&self, index: PolicyVersion) -> Result<(), PortError> {
+        self.backend.erased(index).await
     }
 
     async fn changed(&self, index: PolicyVersion) {

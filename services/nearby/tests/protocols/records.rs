@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use model::{Level, TimestampMs, UserId};
 use parking_lot::Mutex;
-use ports::friendships::{Change, MAX_FRIENDS};
+use ports::friendships::{Change, MAX_FRIENDS, Notes};
 use ports::users::{FIRST_RESOLVED_ID, MAX_SUBJECT_BYTES, PutUser};
-use ports::{Friendship, Friendships, HistoryPoint, LocationHistory, PortError, User, Users};
+use ports::{ChangeNote, Changed, Friendship, Friendships, HistoryPoint, LocationHistory, PortError, User, Users};
 
 fn refused(reason: &str) -> PortError {
     PortError::Refused { backend: "records in memory", reason: reason.to_owned() }
@@ -16,55 +17,87 @@ fn refused(reason: &str) -> PortError {
 
 /// Each pair in both directions.
 #[derive(Default)]
-pub(crate) struct MemoryFriendships(Mutex<BTreeMap<UserId, BTreeSet<UserId>>>);
+pub(crate) struct MemoryFriendships {
+    friends: Mutex<BTreeMap<UserId, BTreeSet<UserId>>>,
+    notes: Notes,
+}
 
-#[async_trait]
-impl Friendships for MemoryFriendships {
-    async fn add(&self, user: UserId, friend: UserId) -> Result<Change, PortError> {
-        if user == friend {
-            return Err(refused("nobody is their own friend"));
-        }
-        let mut friends = self.0.lock();
+impl MemoryFriendships {
+    fn add_now(&self, user: UserId, friend: UserId) -> Change {
+        let mut friends = self.friends.lock();
         let count = |who: &UserId| friends.get(who).map_or(0, BTreeSet::len);
         if friends.get(&user).is_some_and(|all| all.contains(&friend)) {
-            return Ok(Change::Unchanged);
+            return Change::Unchanged;
         }
         if let Some(full) = [user, friend].into_iter().find(|who| count(who) >= MAX_FRIENDS) {
-            return Ok(Change::TooMany(full));
+            return Change::TooMany(full);
         }
         friends.entry(user).or_default().insert(friend);
         friends.entry(friend).or_default().insert(user);
-        Ok(Change::Done)
+        Change::Done
     }
 
-    async fn remove(&self, user: UserId, friend: UserId) -> Result<Change, PortError> {
-        let mut friends = self.0.lock();
+    fn remove_now(&self, user: UserId, friend: UserId) -> Change {
+        let mut friends = self.friends.lock();
         let mut removed = false;
         for (one, other) in [(user, friend), (friend, user)] {
             removed |= friends.get_mut(&one).is_some_and(|all| all.remove(&other));
         }
-        Ok(if removed { Change::Done } else { Change::Unchanged })
+        if removed { Change::Done } else { Change::Unchanged }
+    }
+}
+
+#[async_trait]
+impl Friendships for MemoryFriendships {
+    async fn add(&self, user: UserId, friend: UserId) -> Result<Changed, PortError> {
+        if user == friend {
+            return Err(refused("nobody is their own friend"));
+        }
+        let note = self.notes.make(user, friend);
+        Ok(self.notes.changed(self.add_now(user, friend), note))
+    }
+
+    async fn remove(&self, user: UserId, friend: UserId) -> Result<Changed, PortError> {
+        let note = self.notes.make(user, friend);
+        Ok(self.notes.changed(self.remove_now(user, friend), note))
     }
 
     async fn visible_to(&self, viewer: UserId) -> Result<Vec<Friendship>, PortError> {
-        let friends = self.0.lock();
+        let friends = self.friends.lock();
         let all = friends.get(&viewer).into_iter().flatten();
         Ok(all.map(|friend| Friendship { friend: *friend, level: Level::Exact }).collect())
     }
 
     async fn list(&self, user: UserId, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, PortError> {
-        let friends = self.0.lock();
+        let friends = self.friends.lock();
         let later =
             friends.get(&user).into_iter().flatten().filter(|friend| after.is_none_or(|after| **friend > after));
         Ok(later.take(limit).copied().collect())
     }
 
-    async fn forget(&self, user: UserId) -> Result<(), PortError> {
-        let mut friends = self.0.lock();
+    async fn levels(&self, pairs: &[(UserId, UserId)]) -> Result<Vec<Option<Level>>, PortError> {
+        let friends = self.friends.lock();
+        let are_friends = |(one, other): &(UserId, UserId)| friends.get(one).is_some_and(|all| all.contains(other));
+        Ok(pairs.iter().map(|pair| are_friends(pair).then_some(Level::Exact)).collect())
+    }
+
+    async fn forget(&self, user: UserId) -> Result<Vec<ChangeNote>, PortError> {
+        let mut friends = self.friends.lock();
+        let mut notes = Vec::new();
         for friend in friends.remove(&user).unwrap_or_default() {
             friends.entry(friend).or_default().remove(&user);
+            notes.push(self.notes.make(user, friend));
         }
+        Ok(notes)
+    }
+
+    async fn announced(&self, notes: &[ChangeNote]) -> Result<(), PortError> {
+        self.notes.remove(notes);
         Ok(())
+    }
+
+    async fn unannounced(&self, age: Duration) -> Result<Vec<ChangeNote>, PortError> {
+        Ok(self.notes.older_than(age))
     }
 }
 
