@@ -13,7 +13,7 @@ use ports::{
     Arrival, Broker, ChangeNote, Changed, Channel, ControlEntry, ControlLog, Discovery, Friendship, Friendships, Inbox,
     LocationCache, PortError, Publication, Put, SessionKey, Sessions, Sharing,
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::chaos::{Caller, Chaos, Port, sick};
 use crate::judge::Judge;
@@ -119,11 +119,13 @@ impl Friendships for Seen<dyn Friendships> {
     }
 
     async fn announced(&self, notes: &[ChangeNote]) -> Result<(), PortError> {
-        self.backend.announced(notes).await
+        let (backend, notes) = (self.backend.clone(), notes.to_vec());
+        self.chaos.ask((self.caller, Port::Friendships), sick, async move { backend.announced(&notes).await }).await
     }
 
     async fn unannounced(&self, age: Duration) -> Result<Vec<ChangeNote>, PortError> {
-        self.backend.unannounced(age).await
+        let backend = self.backend.clone();
+        self.chaos.ask((self.caller, Port::Friendships), sick, async move { backend.unannounced(age).await }).await
     }
 }
 
@@ -157,6 +159,18 @@ impl Sessions for Seen<dyn Sessions> {
 #[async_trait]
 impl ControlLog for Seen<dyn ControlLog> {
     async fn append(&self, entry: ControlEntry) -> Result<PolicyVersion, PortError> {
+        // Between its write and its append a process may hang for any time, and an append may be made again.
+        if let Some(pause) = self.chaos.hang().filter(|_| self.caller.is_none()) {
+            sleep(pause).await;
+        }
+        if let Some(pause) = self.chaos.hang().filter(|_| self.caller.is_none()) {
+            let (backend, chaos) = (self.backend.clone(), self.chaos.clone());
+            self.chaos.spawn(async move {
+                sleep(pause).await;
+                let again = backend.append(entry).await;
+                chaos.note(("appended again", again.is_ok()));
+            });
+        }
         let backend = self.backend.clone();
         self.chaos.ask((self.caller, Port::Control), sick, async move { backend.append(entry).await }).await
     }

@@ -98,6 +98,8 @@ pub(crate) struct Chaos {
     /// Moments at which a right to send, a lease or a fault ends: the application likes to revoke around them.
     edges: Mutex<Vec<Instant>>,
     is_calm: AtomicBool,
+    /// The application's processes hang between two steps of a change, and repeat some.
+    processes_hang: AtomicBool,
     tasks: TaskTracker,
 }
 
@@ -128,6 +130,7 @@ impl Chaos {
             leases: Mutex::new(vec![Instant::now(); nodes]),
             edges: Mutex::default(),
             is_calm: AtomicBool::new(true),
+            processes_hang: AtomicBool::new(false),
             tasks: TaskTracker::new(),
         })
     }
@@ -280,6 +283,17 @@ impl Chaos {
         if pause > 0 {
             sleep(Duration::from_millis(pause)).await;
         }
+    }
+
+    /// From now on the application's processes hang now and then.
+    pub(crate) fn let_processes_hang(&self) {
+        self.processes_hang.store(true, Ordering::Relaxed);
+    }
+
+    /// A process that hangs now, and for how long.
+    pub(crate) fn hang(&self) -> Option<Duration> {
+        let hangs = !self.is_calm() && self.processes_hang.load(Ordering::Relaxed) && self.chance(40);
+        hangs.then(|| self.millis(1..5_000))
     }
 
     /// After what time a socket takes what is written to it.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::ApiState;
 use model::{NodeId, UserId};
 use node::{Backends, Break, Node, Settings};
 use ports::broker::inbox;
@@ -12,7 +13,7 @@ use ports::embedded::{
 use ports::{Broker, Clock, ControlLog, Discovery, Friendships, LocationCache, LocationHistory, Sessions, Users};
 use prometheus_client::registry::Registry;
 
-use crate::application::{Application, api_beside};
+use crate::application::{Application, state_beside};
 use crate::backends::{Mistake, Seen, relay};
 use crate::chaos::{Caller, Chaos};
 use crate::judge::Judge;
@@ -34,6 +35,9 @@ pub(crate) struct Fleet {
     pub(crate) bus: EmbeddedBus,
     pub(crate) cache: Arc<EmbeddedCache>,
     pub(crate) application: Application,
+    /// What the application's API works with.
+    pub(crate) records: ApiState,
+    pub(crate) friendships: Arc<MemoryFriendships>,
     pub(crate) clock: Clock,
 }
 
@@ -82,7 +86,7 @@ impl Fleet {
         let discovery = Arc::new(EmbeddedDiscovery::new(clock));
         let shared = Shared {
             cache: Arc::new(EmbeddedCache::new(clock)),
-            friendships: Arc::new(MemoryFriendships::default()),
+            friendships: Arc::new(MemoryFriendships::watched_by(judge.clone())),
             sessions: Arc::new(EmbeddedSessions::new(clock)),
             control: Arc::new(EmbeddedControlLog::keeping(kept, clock, discovery.clone())),
             discovery,
@@ -103,11 +107,21 @@ impl Fleet {
             running.push(start(node, backends, inbox, skewed(clock, chaos), planted.in_nodes, chaos).await);
         }
         let backends = shared.backends(None, brokers[0].clone());
-        let application = Application::new(vec![api_beside(&backends, users.clone(), clock)], clock);
+        let records = state_beside(&backends, users.clone(), clock);
+        let application = Application::new(vec![api::router(records.clone(), None)], clock);
         for user in 0..crate::play::PEOPLE {
             users.put(UserId(user as u64 + 1), "somebody").await.unwrap();
         }
-        Fleet { nodes: running, brokers, bus, cache: shared.cache, application, clock }
+        Fleet {
+            nodes: running,
+            brokers,
+            bus,
+            cache: shared.cache,
+            application,
+            records,
+            friendships: shared.friendships,
+            clock,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Looks on where frames are handed to a viewer's socket, and says what must not be.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::{Position, UserId};
@@ -31,8 +31,11 @@ pub(crate) struct Judge(Mutex<Seen>);
 
 #[derive(Default)]
 struct Seen {
-    /// Pairs of whom neither may be shown the other: their end was acknowledged, and nobody asked to befriend them since.
+    /// Pairs of whom neither may be shown the other: their end was acknowledged, and no record made them friends since
+    /// it was asked for.
     forbidden: BTreeSet<(UserId, UserId)>,
+    /// How often the record of a pair was made one of friends.
+    made: BTreeMap<(UserId, UserId), u64>,
     /// Positions that were posted from before a connection. When nobody shares by then, because the connection was cut
     /// meanwhile, such a one begins a sequence of its own: it may be older than what was shown.
     posted: BTreeSet<(UserId, u64)>,
@@ -68,15 +71,24 @@ impl Judge {
         Tally { revokes: seen.revokes, shown: seen.shown }
     }
 
-    /// The application's backend is about to ask that the two become friends.
-    pub(crate) fn befriending(&self, one: UserId, other: UserId) {
-        self.0.lock().forbidden.remove(&pair(one, other));
+    /// The record of the two is about to say that they are friends.
+    pub(crate) fn befriended(&self, one: UserId, other: UserId) {
+        let mut seen = self.0.lock();
+        seen.forbidden.remove(&pair(one, other));
+        *seen.made.entry(pair(one, other)).or_default() += 1;
     }
 
-    /// The end of a friendship was acknowledged.
-    pub(crate) fn revoked(&self, one: UserId, other: UserId) {
+    /// How often they were made friends: to be kept by who is about to ask for the end.
+    pub(crate) fn times_made(&self, one: UserId, other: UserId) -> u64 {
+        self.0.lock().made.get(&pair(one, other)).copied().unwrap_or_default()
+    }
+
+    /// The end of a friendship was acknowledged, which was asked for when they had been made friends so often.
+    pub(crate) fn revoked(&self, one: UserId, other: UserId, made_before: u64) {
         let mut seen = self.0.lock();
-        seen.forbidden.insert(pair(one, other));
+        if seen.made.get(&pair(one, other)).copied().unwrap_or_default() == made_before {
+            seen.forbidden.insert(pair(one, other));
+        }
         seen.revokes += 1;
     }
 

@@ -1,7 +1,7 @@
 //! One run: people who come and go, an application that makes and ends friendships, and faults; then all becomes quiet,
 //! and everybody has to hold the truth.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +38,9 @@ pub(crate) struct Play {
     pub(crate) stay: u32,
     /// Positions are also posted without a connection.
     pub(crate) posts: bool,
+    /// Processes of the application that change each pair at the same time, and hang between their steps; 0: one, which
+    /// waits for each answer and begins anew when there is none.
+    pub(crate) processes: usize,
 }
 
 /// What a run came to.
@@ -66,7 +69,6 @@ pub(crate) struct World {
     pub(crate) chaos: Arc<Chaos>,
     pub(crate) judge: Arc<Judge>,
     people: Vec<Person>,
-    friends: Mutex<BTreeSet<(usize, usize)>>,
     /// Of 100 things that a person does, how many are moves.
     active: u32,
     storm_ends: Instant,
@@ -107,7 +109,6 @@ impl World {
             chaos,
             judge,
             people: people.collect(),
-            friends: Mutex::default(),
             active,
             storm_ends: Instant::now() + Duration::from_secs(play.stormy_s),
         })
@@ -126,7 +127,16 @@ impl World {
             tasks.spawn(self.clone().live(person));
         }
         for one in (0..PEOPLE).step_by(2) {
-            tasks.spawn(self.clone().befriend_and_revoke(one, one + 1));
+            if self.play.processes == 0 {
+                tasks.spawn(self.clone().befriend_and_revoke(one, one + 1));
+            }
+            for _ in 0..self.play.processes {
+                tasks.spawn(self.clone().change_again_and_again(one, one + 1));
+            }
+        }
+        if self.play.processes > 0 {
+            self.chaos.let_processes_hang();
+            self.chaos.spawn(self.clone().announce_left_behind());
         }
         tasks.spawn(faults::run(self.clone(), self.play.faults));
         while !self.chaos.is_calm() {
@@ -156,12 +166,9 @@ impl World {
     fn look(&self) {
         for viewer in 0..PEOPLE {
             let mut expected = BTreeMap::new();
-            for (one, other) in self.friends.lock().iter() {
-                let friend = [(*one, *other), (*other, *one)].into_iter().find(|(one, _)| *one == viewer);
-                if let Some((_, friend)) = friend
-                    && let Some(line) = &self.people[friend].connections.lock().main
-                {
-                    expected.insert(self.people[friend].user, line.taken());
+            for friend in self.people.iter().filter(|friend| self.are_friends(&self.people[viewer], friend)) {
+                if let Some(line) = &friend.connections.lock().main {
+                    expected.insert(friend.user, line.taken());
                 }
             }
             let connections = self.people[viewer].connections.lock();
@@ -325,27 +332,55 @@ impl World {
         self.chaos.note(("posted", self.people[who].user, posted.is_ok()));
     }
 
+    fn are_friends(&self, one: &Person, other: &Person) -> bool {
+        self.fleet.friendships.are_friends(one.user, other.user)
+    }
+
     async fn befriend_and_revoke(self: Arc<World>, one: usize, other: usize) {
         let (user, friend) = (self.people[one].user, self.people[other].user);
         let path = format!("/v1/users/{user}/friends/{friend}");
         while !self.chaos.is_calm() {
-            self.judge.befriending(user, friend);
             while !self.fleet.application.ask(Method::PUT, &path).await.is_success() {
                 sleep(self.chaos.millis(1..100)).await;
             }
-            self.friends.lock().insert((one, other));
             self.chaos.note(("friends", user, friend));
             sleep(self.while_friends()).await;
             if self.chaos.is_calm() && self.chaos.chance(60) {
                 return;
             }
+            let made = self.judge.times_made(user, friend);
             while self.fleet.application.ask(Method::DELETE, &path).await != StatusCode::NO_CONTENT {
                 sleep(self.chaos.millis(1..100)).await;
             }
-            self.judge.revoked(user, friend);
-            self.friends.lock().remove(&(one, other));
+            self.judge.revoked(user, friend, made);
             self.chaos.note(("revoked", user, friend));
             sleep(self.chaos.millis(0..1_000)).await;
+        }
+    }
+
+    /// One of several processes that make and end one friendship without knowing of each other. A change that failed is
+    /// not tried again: it is as if its process had crashed.
+    async fn change_again_and_again(self: Arc<World>, one: usize, other: usize) {
+        let (user, friend) = (self.people[one].user, self.people[other].user);
+        let path = format!("/v1/users/{user}/friends/{friend}");
+        while !self.chaos.is_calm() {
+            sleep(self.chaos.millis(0..1_500)).await;
+            let method = if self.chaos.chance(50) { Method::PUT } else { Method::DELETE };
+            let made = self.judge.times_made(user, friend);
+            let status = self.fleet.application.ask(method.clone(), &path).await;
+            self.chaos.note((method.as_str(), user, friend, status.as_u16()));
+            if method == Method::DELETE && status == StatusCode::NO_CONTENT {
+                self.judge.revoked(user, friend, made);
+            }
+        }
+    }
+
+    /// What every process of the API does besides, at a quicker pace.
+    async fn announce_left_behind(self: Arc<World>) {
+        loop {
+            sleep(Duration::from_secs(1)).await;
+            let announced = api::announce_left_behind(&self.fleet.records, Duration::from_secs(2)).await;
+            self.chaos.note(("announced", announced.is_ok()));
         }
     }
 

@@ -11,18 +11,30 @@ use ports::friendships::{Change, MAX_FRIENDS, Notes};
 use ports::users::{FIRST_RESOLVED_ID, MAX_SUBJECT_BYTES, PutUser};
 use ports::{ChangeNote, Changed, Friendship, Friendships, HistoryPoint, LocationHistory, PortError, User, Users};
 
+use crate::judge::Judge;
+
 fn refused(reason: &str) -> PortError {
     PortError::Refused { backend: "records in memory", reason: reason.to_owned() }
 }
 
 /// Each pair in both directions.
-#[derive(Default)]
 pub(crate) struct MemoryFriendships {
     friends: Mutex<BTreeMap<UserId, BTreeSet<UserId>>>,
     notes: Notes,
+    judge: Arc<Judge>,
 }
 
 impl MemoryFriendships {
+    /// None yet; the judge is told of each that is made.
+    pub(crate) fn watched_by(judge: Arc<Judge>) -> MemoryFriendships {
+        MemoryFriendships { friends: Mutex::default(), notes: Notes::default(), judge }
+    }
+
+    /// What the record says now.
+    pub(crate) fn are_friends(&self, one: UserId, other: UserId) -> bool {
+        self.friends.lock().get(&one).is_some_and(|all| all.contains(&other))
+    }
+
     fn add_now(&self, user: UserId, friend: UserId) -> Change {
         let mut friends = self.friends.lock();
         let count = |who: &UserId| friends.get(who).map_or(0, BTreeSet::len);
@@ -32,6 +44,8 @@ impl MemoryFriendships {
         if let Some(full) = [user, friend].into_iter().find(|who| count(who) >= MAX_FRIENDS) {
             return Change::TooMany(full);
         }
+        // Before anybody can read it.
+        self.judge.befriended(user, friend);
         friends.entry(user).or_default().insert(friend);
         friends.entry(friend).or_default().insert(user);
         Change::Done
@@ -216,7 +230,7 @@ mod friendships {
     use super::*;
 
     fn harness() -> Same<Arc<dyn Friendships>> {
-        Same(Arc::new(MemoryFriendships::default()))
+        Same(Arc::new(MemoryFriendships::watched_by(Arc::default())))
     }
 
     ports::friendships_conformance!([tokio::test] harness());

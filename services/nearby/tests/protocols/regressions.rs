@@ -123,7 +123,7 @@ async fn who_missed_entries_of_the_control_log_shows_nobody() {
         assert!(scene.ask(Method::PUT, CAROL, DAVE).await.is_success());
     }
     assert_eq!(revoke.join_next().await.unwrap().unwrap(), StatusCode::NO_CONTENT);
-    scene.judge.revoked(ALICE, BOB);
+    scene.judge.revoked(ALICE, BOB, 1);
     for number in 2..20 {
         bob.send((number, scene.report(number)));
         pass(100).await;

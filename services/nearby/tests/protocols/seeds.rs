@@ -14,6 +14,7 @@ pub(crate) const CONNECT: Play = Play {
     pause_ms: 300,
     stay: 4,
     posts: false,
+    processes: 0,
 };
 
 pub(crate) const ORDER: Play = Play {
@@ -24,6 +25,7 @@ pub(crate) const ORDER: Play = Play {
     pause_ms: 400,
     stay: 10,
     posts: true,
+    processes: 0,
 };
 
 /// Write order in the first second, when every node subscribes to everybody for the first time.
@@ -45,6 +47,19 @@ pub(crate) const REVOKE: Play = Play {
     pause_ms: 700,
     stay: 30,
     posts: false,
+    processes: 0,
+};
+
+/// Changes of one pair by several processes at once.
+pub(crate) const CHANGES: Play = Play {
+    name: "changes",
+    stormy_s: 10,
+    healing_s: 12,
+    faults: &[Fault::NoControl, Fault::NoWaist, Fault::Frozen],
+    pause_ms: 400,
+    stay: 12,
+    posts: false,
+    processes: 3,
 };
 
 #[expect(clippy::disallowed_methods, reason = "a seed is given to a test, not configured")]
@@ -107,8 +122,13 @@ fn revoke_and_the_right_to_send_hold() {
 }
 
 #[test]
+fn changes_of_one_pair_hold() {
+    holds(CHANGES, 500);
+}
+
+#[test]
 fn a_seed_is_a_run() {
-    for play in [CONNECT, ORDER, REVOKE] {
+    for play in [CONNECT, ORDER, REVOKE, CHANGES] {
         for seed in 0..10 {
             let runs = [(); 2].map(|()| play.run(seed, Planted::default()));
             assert_eq!(runs[0], runs[1], "{}, seed {seed}", play.name);

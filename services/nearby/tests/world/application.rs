@@ -40,10 +40,10 @@ impl Application {
     }
 }
 
-/// The API of the process that this node would be.
-pub(crate) fn api_beside(node: &Backends, users: Arc<dyn Users>, clock: Clock) -> Router {
+/// What the API of the process that this node would be works with.
+pub(crate) fn state_beside(node: &Backends, users: Arc<dyn Users>, clock: Clock) -> ApiState {
     let keys = TokenKeys::new().with_hs256(SECRET).unwrap();
-    let state = ApiState {
+    ApiState {
         users: users.clone(),
         friendships: node.friendships.clone(),
         history: node.history.clone(),
@@ -55,6 +55,5 @@ pub(crate) fn api_beside(node: &Backends, users: Arc<dyn Users>, clock: Clock) -
         readiness: Readiness::new(),
         changes: Changes::new(),
         limits: ApiLimits::default(),
-    };
-    api::router(state, None)
+    }
 }

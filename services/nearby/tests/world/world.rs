@@ -11,7 +11,7 @@ use ports::{Clock, Inbox, Users};
 use prometheus_client::registry::Registry;
 use tokio::time::{Instant, sleep};
 
-use crate::application::{Application, api_beside};
+use crate::application::{Application, state_beside};
 use crate::foundation::{Foundation, PATIENCE};
 use crate::phone::{LOOK_EVERY, Phone, north};
 
@@ -49,7 +49,7 @@ impl World {
             let settings = Settings { shards: 2, ..settings };
             let started = Node::start(id, settings, of_node.clone(), inbox, clock, &mut Registry::default()).await;
             nodes.push(Arc::new(started.unwrap()));
-            apis.push(api_beside(&of_node, users, clock));
+            apis.push(api::router(state_beside(&of_node, users, clock), None));
             backends.push(of_node);
         }
         let application = Application::new(apis, clock);
