@@ -1,15 +1,21 @@
 //! Applying the control log, and the right to send.
 //!
-//! A node loops: *keepalive, answered -> poll the log by a linearizable read, apply what is new, confirm -> it may send
-//! until min(start of the poll + T, start of the keepalive answered before the poll began + L)*, by its own clock that
-//! counts suspend. A watch only makes the poll come earlier. Whoever revokes waits until every sender has confirmed or
-//! T has passed: so nothing goes out after an acknowledged revoke, whatever a node's fate was.
+//! A node loops: *keepalive, answered -> poll the log by a linearizable read, apply what is new -> it may send until
+//! min(start of the poll + T, start of the keepalive answered before the poll began + L), by its own clock that counts
+//! suspend -> confirm*. A watch only makes the poll come earlier. Whoever revokes waits until every sender has confirmed
+//! or T has passed: so nothing goes out after an acknowledged revoke, whatever a node's fate was.
+//!
+//! The loop awaits the control log, discovery and sockets, and nothing else: no other backend can silence a node.
+//! Reading friendships again and erasing deleted users are tasks of their own (`pairs.rs`, `erasure.rs`).
+//!
+//! A node whose lease ended sends nothing until it has joined again and read the log; its connections stay, because the
+//! log says what changed meanwhile. Only a log that begins after the node's place makes them start anew.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use model::{MonotonicMs, PolicyVersion, UserId};
+use model::{Level, MonotonicMs, PolicyVersion, UserId};
 use ports::control::{LogRead, RIGHT_TO_SEND};
 use ports::discovery::LEASE;
 use ports::{ControlEntry, ControlRecord, PortError};
@@ -19,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::limits;
 use crate::planted::Break;
-use crate::shard::InFlight;
+use crate::shard::{Effects, InFlight, Interests, Pair, Shard};
 use crate::shared::Shared;
 
 /// Until when this node may send positions.
@@ -43,11 +49,14 @@ struct Control {
     applied: PolicyVersion,
     /// Start of the last keepalive that was answered.
     alive_since: Option<MonotonicMs>,
+    /// The last confirmation failed.
+    unconfirmed: bool,
 }
 
 /// Joins and reads up to the end of the log; nothing is sent before that.
 pub(crate) async fn begin(shared: &Arc<Shared>) -> Result<PolicyVersion, PortError> {
-    let mut control = Control { shared: shared.clone(), applied: PolicyVersion(0), alive_since: None };
+    let mut control =
+        Control { shared: shared.clone(), applied: PolicyVersion(0), alive_since: None, unconfirmed: false };
     control.keep_alive().await?;
     // A fresh node has no edges: it starts at the log's end.
     let started = shared.clock.monotonic();
@@ -57,14 +66,15 @@ pub(crate) async fn begin(shared: &Arc<Shared>) -> Result<PolicyVersion, PortErr
     }
     control.applied = end;
     // A fresh node holds nothing of anybody.
-    patiently(shared.backends.control.confirm_erased(shared.id, end)).await?;
-    control.confirm_and_extend(started).await?;
+    shared.confirm_erased(end).await?;
+    control.extend(started);
+    control.confirm().await?;
     Ok(end)
 }
 
 /// Keeps the node's permissions current until `stop`.
 pub(crate) async fn run(shared: Arc<Shared>, applied: PolicyVersion, stop: CancellationToken) {
-    let mut control = Control { shared: shared.clone(), applied, alive_since: None };
+    let mut control = Control { shared: shared.clone(), applied, alive_since: None, unconfirmed: false };
     let mut failing = false;
     loop {
         let turn = control.turn().await;
@@ -79,11 +89,12 @@ pub(crate) async fn run(shared: Arc<Shared>, applied: PolicyVersion, stop: Cance
         if failing {
             shared.metrics.failure("control");
         }
-        let pause = if turn.is_ok() { limits::CONTROL_POLL } else { limits::RETRY };
+        let is_confirmed = turn.is_ok() && control.confirm_or_say().await;
+        let pause = if is_confirmed { limits::CONTROL_POLL } else { limits::RETRY };
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = shared.backends.control.changed(control.applied), if turn.is_ok() => {}
+            () = shared.backends.control.changed(control.applied), if is_confirmed => {}
             () = sleep(pause) => {}
         }
     }
@@ -111,7 +122,8 @@ impl Control {
         if self.plants(Break::LeaseDuringPoll) {
             self.keep_alive_in_time().await?;
         }
-        self.confirm_and_extend(started).await
+        self.extend(started);
+        Ok(())
     }
 
     fn plants(&self, broken: Break) -> bool {
@@ -128,16 +140,14 @@ impl Control {
         let started = self.shared.clock.monotonic();
         let discovery = self.shared.backends.discovery.clone();
         let id = self.shared.id;
-        if self.alive_since.is_some() {
+        if let Some(alive_since) = self.alive_since {
             if patiently(discovery.keepalive(id)).await.is_ok() {
                 self.alive_since = Some(started);
                 return Ok(());
             }
-            // The lease may have ended: what this node's connections were allowed is not known any more.
-            if started.since(self.alive_since.unwrap_or_default()) >= LEASE {
-                tracing::warn!("the lease ended: all connections start anew");
-                self.start_anew(self.applied);
-                // Once: who connects from now on is judged by the log, which is read before anything is sent again.
+            if started.since(alive_since) >= LEASE {
+                tracing::warn!("the lease ended: no positions are sent until the control log is read again");
+                // Nobody waits for this node any more, and it sends nothing: what was revoked meanwhile is in the log.
                 self.alive_since = None;
             }
         }
@@ -146,55 +156,92 @@ impl Control {
         Ok(())
     }
 
-    async fn confirm_and_extend(&self, poll_started: MonotonicMs) -> Result<(), PortError> {
-        let shared = &self.shared;
-        patiently(shared.backends.control.confirm(shared.id, self.applied)).await?;
-        if let Some(alive_since) = self.alive_since {
-            let lease = if self.plants(Break::NoLease) { MonotonicMs(u64::MAX) } else { alive_since.after(LEASE) };
-            let ended = shared.right.extend(poll_started.after(RIGHT_TO_SEND).min(lease));
-            // Looked at only now: it may have ended during this very turn, and whoever drained since then went away
-            // with nothing.
-            if ended <= shared.clock.monotonic() {
-                self.ring_all();
-            }
+    /// The log was read, in a poll that began then, and applied: positions may be sent for a while.
+    fn extend(&self, poll_started: MonotonicMs) {
+        let Some(alive_since) = self.alive_since else { return };
+        let lease = if self.plants(Break::NoLease) { MonotonicMs(u64::MAX) } else { alive_since.after(LEASE) };
+        let ended = self.shared.right.extend(poll_started.after(RIGHT_TO_SEND).min(lease));
+        // Looked at only now: it may have ended during this very turn, and whoever drained since then went away with
+        // nothing.
+        if ended <= self.shared.clock.monotonic() {
+            self.ring_all();
         }
-        Ok(())
+    }
+
+    /// Says how far this node has applied the log. Only whoever revokes waits for it: the right to send does not depend
+    /// on it.
+    async fn confirm(&self) -> Result<(), PortError> {
+        patiently(self.shared.backends.control.confirm(self.shared.id, self.applied)).await
+    }
+
+    /// The same; says whether it succeeded, and says a failure once.
+    async fn confirm_or_say(&mut self) -> bool {
+        let confirmed = self.confirm().await;
+        match (&confirmed, std::mem::replace(&mut self.unconfirmed, confirmed.is_err())) {
+            (Err(error), false) => {
+                tracing::warn!(%error, "could not confirm the control log: ends of friendships wait for this node");
+            }
+            (Ok(()), true) => tracing::info!("the control log is confirmed again"),
+            _ => {}
+        }
+        if confirmed.is_err() {
+            self.shared.metrics.failure("control");
+        }
+        confirmed.is_ok()
     }
 
     /// Applies the entries in all shards, and waits until what was taken out before is in the kernel or dropped.
     async fn apply(&mut self, records: &[ControlRecord], end: PolicyVersion) {
-        let mut in_flight: Vec<InFlight> = Vec::new();
+        for record in records {
+            if let ControlEntry::UserDeleted(user) = record.entry {
+                self.refuse(user);
+            }
+        }
+        let mut effects = Effects::default();
         for shard in 0..self.shared.shards.len() {
             let ((), begun) = self.shared.with_interests(shard, |shard, interests| {
                 for record in records {
-                    shard.apply(record, interests, &mut in_flight);
+                    shard.apply(record, interests, &mut effects);
+                    self.obey(shard, record, interests);
                 }
                 shard.advance(end);
             });
             self.shared.subscriptions.submit(begun);
         }
+        self.shared.pair_reads.submit(effects.to_read);
         for record in records {
             if let ControlEntry::UserDeleted(user) = record.entry {
-                self.forget(user).await;
-                let _ = patiently(self.shared.backends.control.confirm_erased(self.shared.id, record.index)).await;
+                self.shared.erasures.submit(user, record.index);
             }
         }
         self.applied = end;
         if !self.plants(Break::ConfirmUnderWay) {
-            settle(in_flight).await;
+            settle(effects.in_flight).await;
         }
     }
 
-    /// Nothing of a deleted user may reach cache, history or broker after this.
-    async fn forget(&self, user: UserId) {
+    /// Calls that began before this are refused what they bring of a deleted user.
+    fn refuse(&self, user: UserId) {
         let now = self.shared.clock.monotonic();
-        {
-            let mut deleted = self.shared.deleted.lock();
-            deleted.retain(|_, at| now.since(*at) < limits::CALL);
-            deleted.insert(user, now);
+        let mut deleted = self.shared.deleted.lock();
+        deleted.retain(|_, at| now.since(*at) < limits::CALL);
+        deleted.insert(user, now);
+    }
+
+    /// Tests only: takes an entry for what is, as it comes.
+    fn obey(&self, shard: &mut Shard, record: &ControlRecord, interests: &mut Interests) {
+        let (one, other, level) = match record.entry {
+            ControlEntry::Befriended(one, other) if self.plants(Break::ObeyEntries) => (one, other, Some(Level::Exact)),
+            ControlEntry::Unfriended(one, other)
+                if self.plants(Break::ObeyEntries) || self.plants(Break::EndWithoutRead) =>
+            {
+                (one, other, None)
+            }
+            _ => return,
+        };
+        for (viewer, friend) in [(one, other), (other, one)] {
+            shard.pair_read(Pair { viewer, friend }, record.index, level, interests);
         }
-        self.shared.pumps[self.shared.shard_of(user)].forget(user).await;
-        self.shared.recorder.forget(user).await;
     }
 
     /// What was revoked is not known: nobody here sees anybody until they have connected again. A close alone would not
@@ -254,7 +301,7 @@ async fn settle(in_flight: Vec<InFlight>) {
     }
 }
 
-async fn patiently<T>(call: impl Future<Output = Result<T, PortError>>) -> Result<T, PortError> {
+pub(crate) async fn patiently<T>(call: impl Future<Output = Result<T, PortError>>) -> Result<T, PortError> {
     match timeout(limits::CONTROL_PATIENCE, call).await {
         Ok(answer) => answer,
         Err(_) => Err(PortError::Unavailable { backend: "control", reason: "no answer in time".into() }),

@@ -5,7 +5,8 @@
 //! that watch its owner, `shard` marks who has news, `courier` goes to their connections, and those take it from their
 //! `feed`.
 //!
-//! `control` applies changes of permissions and keeps the right to send; `subscriptions` keeps the broker in step with
+//! `control` applies changes of permissions and keeps the right to send; `pairs` reads again what changed; `erasure` drops
+//! what is held of deleted users; `subscriptions` keeps the broker in step with
 //! `interest`; `limits` has every bound. No backend is named here.
 
 pub mod limits;
@@ -28,6 +29,8 @@ mod courier;
 mod interest;
 mod subscriptions;
 mod control;
+mod pairs;
+mod erasure;
 mod registry;
 mod metrics;
 mod shared;

@@ -52,6 +52,11 @@ pub const LINGER: Duration = Duration::from_secs(60);
 /// A friend who was heard of and then falls silent is read once from the cache after this time.
 pub const SILENCE: Duration = Duration::from_secs(90);
 
+/// Pairs of users whose friendship is read in one call.
+pub const PAIRS_AT_ONCE: usize = 512;
+/// How long such a call may take.
+pub const PAIR_READ: Duration = Duration::from_secs(2);
+
 /// How long one call of the location cache may take.
 pub const CACHE_PATIENCE: Duration = Duration::from_millis(150);
 /// Failures in a row after which the cache is left alone for a while.

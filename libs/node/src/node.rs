@@ -16,9 +16,11 @@ use tokio_util::task::TaskTracker;
 use crate::breaker::Breaker;
 use crate::control::{self, RightToSend};
 use crate::courier::{self, Courier};
+use crate::erasure::{self, Erasures};
 use crate::feed::Feed;
 use crate::interest::Interest;
 use crate::metrics::Metrics;
+use crate::pairs::{self, PairReads};
 use crate::pump::{self, Pump};
 use crate::rate::CallRates;
 use crate::recorder::{self, Recorder};
@@ -65,6 +67,8 @@ impl Node {
             subscriptions: Subscriptions::default(),
             recorder: Recorder::new(metrics.clone()),
             right: RightToSend::default(),
+            pair_reads: PairReads::default(),
+            erasures: Erasures::default(),
             metrics,
             breaker: Breaker::default(),
             sessions_begun: AtomicU64::new(0),
@@ -82,6 +86,8 @@ impl Node {
         };
         node.spawn(fanout::run(node.shared.clone(), inbox, node.stop.clone()));
         node.spawn(control::run(node.shared.clone(), applied, node.stop.clone()));
+        node.spawn(pairs::run(node.shared.clone(), node.stop.clone()));
+        node.spawn(erasure::run(node.shared.clone(), node.stop.clone()));
         node.spawn(subscriptions::run(node.shared.clone(), node.stop.clone()));
         node.spawn(registry::listen(node.shared.clone(), node.stop.clone()));
         node.spawn(registry::renew(node.shared.clone(), node.stop.clone()));

@@ -32,6 +32,12 @@ pub enum Break {
     ConfirmUnderWay,
     /// Revoke: goes on with what was allowed before when the control log begins after its own place.
     KeepAfterCompaction,
+    /// Changes of a pair: takes each entry for what is, as it comes.
+    ObeyEntries,
+    /// Changes of a pair: applies what was read although another entry came since the read began.
+    ReadDespiteEntry,
+    /// Changes of a pair: does not read the pair again after an end.
+    EndWithoutRead,
     /// Right to send: counts from the answer of the poll instead of its start.
     CountFromAnswer,
     /// Right to send: takes the lease of a keepalive that was answered after the poll began.

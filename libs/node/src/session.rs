@@ -110,15 +110,17 @@ impl Session {
             Some(_) => self.share().await?,
             None => None,
         };
-        let ((), begun) = self.registration.with_interests(|shard, interests| {
+        let (to_read, begun) = self.registration.with_interests(|shard, interests| {
             if self.shared().plants(Break::IgnoreEntries) {
                 shard.forget_entries(self.viewer());
             }
-            shard.admit(self.viewer(), &friends, interests);
+            let to_read = shard.admit(self.viewer(), &friends, interests);
             if init.report.is_none() {
                 shard.follow_own(self.viewer(), interests);
             }
+            to_read
         });
+        self.shared().pair_reads.submit(to_read);
         // Neither waits for the other, so that a takeover connects no later.
         tokio::join!(self.shared().subscriptions.ensure(begun), self.tell_before(before, init.report.as_ref()));
         if let Some(report) = &init.report {

@@ -11,9 +11,11 @@ use rustc_hash::FxHashMap;
 use crate::breaker::Breaker;
 use crate::control::RightToSend;
 use crate::courier::Courier;
+use crate::erasure::Erasures;
 use crate::interest::{Interest, ShardMask, Work};
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::pairs::PairReads;
 use crate::patience::within;
 use crate::planted::Break;
 use crate::pump::{Outgoing, Pump};
@@ -55,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) subscriptions: Subscriptions,
     pub(crate) recorder: Recorder,
     pub(crate) right: RightToSend,
+    pub(crate) pair_reads: PairReads,
+    pub(crate) erasures: Erasures,
     pub(crate) metrics: Metrics,
     pub(crate) breaker: Breaker,
     pub(crate) sessions_begun: AtomicU64,

@@ -12,7 +12,7 @@ use model::{
     UserId, haversine,
 };
 use node::Signal;
-use node::shard::{Interests, News, Shard, ViewerId};
+use node::shard::{Effects, Interests, News, Pair, Shard, ViewerId};
 use ports::{ControlEntry, ControlRecord, Friendship};
 use proptest::prelude::*;
 use protocol::client::{GoneReason, Limit};
@@ -97,6 +97,8 @@ struct World {
     fixes: BTreeMap<u64, Fix>,
     clients: BTreeMap<u64, Client>,
     clock: u64,
+    /// Pairs that are to be read again.
+    unread: Vec<Pair>,
 }
 
 /// What a client knows.
@@ -118,6 +120,7 @@ impl World {
             fixes: BTreeMap::new(),
             clients: BTreeMap::new(),
             clock: 0,
+            unread: Vec::new(),
         }
     }
 
@@ -151,8 +154,19 @@ impl World {
             self.friends.push(pair);
         }
         let record = ControlRecord { index: PolicyVersion(self.applied), entry };
-        self.shard.apply(&record, &mut self.interests, &mut Vec::new());
+        let mut effects = Effects::default();
+        self.shard.apply(&record, &mut self.interests, &mut effects);
         self.shard.advance(PolicyVersion(self.applied));
+        self.unread.extend(effects.to_read);
+    }
+
+    /// The directory is read for the pairs whose record was written.
+    fn read_pairs(&mut self) {
+        for pair in std::mem::take(&mut self.unread) {
+            let Some(as_of) = self.shard.unread(pair) else { continue };
+            let level = self.are_friends(pair.viewer.0, pair.friend.0).then_some(Level::Exact);
+            assert!(self.shard.pair_read(pair, as_of, level, &mut self.interests));
+        }
     }
 
     fn connect(&mut self, user: u64, early_entries: &[(bool, u64)]) {
@@ -168,7 +182,13 @@ impl World {
         for (befriend, friend) in early_entries {
             self.entry(*befriend, user, *friend);
         }
-        self.shard.admit(viewer, &read, &mut self.interests);
+        // Some entries are followed by their read before what was read first is applied, some after.
+        if early_entries.len() % 2 == 1 {
+            self.read_pairs();
+        }
+        let again = self.shard.admit(viewer, &read, &mut self.interests);
+        self.unread.extend(again);
+        self.read_pairs();
         // The cache's read: what was heard before anybody here watched.
         for fix in self.fixes.clone().values() {
             self.shard.heard(fix, self.now);
@@ -276,12 +296,16 @@ impl World {
             Step::Disconnect { user } => self.disconnect(user),
             Step::Befriend { user, friend } => {
                 self.entry(true, user, friend);
+                self.read_pairs();
                 // What the cache holds, as the subscription reads it.
                 for fix in self.fixes.clone().values() {
                     self.shard.heard(fix, self.now);
                 }
             }
-            Step::Unfriend { user, friend } => self.entry(false, user, friend),
+            Step::Unfriend { user, friend } => {
+                self.entry(false, user, friend);
+                self.read_pairs();
+            }
             Step::Radius { user, meters } => {
                 let radius = Radius::new(Meters(meters));
                 let Some(client) = self.clients.get_mut(&user) else { return };

@@ -23,6 +23,7 @@ enum Change {
     Befriended(UserId, UserId),
     Unfriended(UserId, UserId),
     UserDeleted(UserId),
+    UserForgotten(UserId),
 }
 
 /// The value of an entry that follows the one at `after`.
@@ -31,6 +32,7 @@ pub(super) fn encode(entry: ControlEntry, after: PolicyVersion) -> Result<String
         ControlEntry::Befriended(one, other) => Change::Befriended(one, other),
         ControlEntry::Unfriended(one, other) => Change::Unfriended(one, other),
         ControlEntry::UserDeleted(user) => Change::UserDeleted(user),
+        ControlEntry::UserForgotten(user) => Change::UserForgotten(user),
         _ => return Err(refused(format!("{entry:?} cannot be written to etcd yet"))),
     };
     serde_json::to_string(&Stored { after: after.0, change }).map_err(|error| refused(error.to_string()))
@@ -54,6 +56,7 @@ pub(super) fn decode(found: &[KeyValue], mut read: PolicyVersion) -> Option<Vec<
             Change::Befriended(one, other) => ControlEntry::Befriended(one, other),
             Change::Unfriended(one, other) => ControlEntry::Unfriended(one, other),
             Change::UserDeleted(user) => ControlEntry::UserDeleted(user),
+            Change::UserForgotten(user) => ControlEntry::UserForgotten(user),
         };
         records.push(ControlRecord { index: read, entry });
     }
@@ -77,6 +80,7 @@ mod tests {
             (ControlEntry::Befriended(one, other), r#"{"after":7,"befriended":["1","18446744073709551615"]}"#),
             (ControlEntry::Unfriended(other, one), r#"{"after":7,"unfriended":["18446744073709551615","1"]}"#),
             (ControlEntry::UserDeleted(one), r#"{"after":7,"user_deleted":"1"}"#),
+            (ControlEntry::UserForgotten(one), r#"{"after":7,"user_forgotten":"1"}"#),
         ];
         for (entry, text) in entries {
             assert_eq!(encode(entry, PolicyVersion(7)).unwrap(), text);

@@ -13,6 +13,7 @@ mod sources;
 mod edges;
 mod members;
 mod permissions;
+mod pairs;
 mod sharing;
 mod movement;
 mod page;
@@ -22,13 +23,15 @@ mod expiry;
 use std::sync::Arc;
 
 use model::{Edge, Level, MonotonicMs, PolicyVersion, UserId};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::signal::Signal;
 
 pub use drain::{Drained, News};
 pub use movement::Heard;
 pub use page::{Entry, Page};
-pub use permissions::InFlight;
+pub use pairs::Pair;
+pub use permissions::{Effects, InFlight};
 pub use sharing::Taken;
 pub use viewers::ViewerId;
 
@@ -73,6 +76,10 @@ pub struct Shard {
     wheel: Wheel,
     /// Sources whose newest fix was taken in under permissions newer than `applied`.
     ahead: Vec<u32>,
+    /// Viewers that are registered and not admitted yet.
+    connecting: FxHashSet<u32>,
+    /// Pairs whose record is to be read again, with the index of the last entry that said so.
+    unread: FxHashMap<Pair, PolicyVersion>,
     woken: Vec<u32>,
     /// Edges found to have news during one run over watches; empty between verbs.
     to_mark: Vec<(u32, u16)>,

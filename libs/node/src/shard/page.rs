@@ -84,10 +84,12 @@ impl Shard {
         now: MonotonicMs,
     ) -> Vec<Entry> {
         let Some(target) = self.viewers.get(viewer.0) else { return Vec::new() };
-        let Some(overrides) = target.overrides.as_deref() else { return Vec::new() };
+        if !target.connecting {
+            return Vec::new();
+        }
         target.signal.drained();
-        let level = |friend: UserId| match overrides.iter().find(|newer| newer.friend == friend) {
-            Some(newer) => newer.level,
+        let level = |friend: UserId| match target.overrides.as_ref().and_then(|overrides| overrides.get(&friend)) {
+            Some(level) => *level,
             // Ascending by id, as the directory gives them.
             None => friends.binary_search_by_key(&friend, |known| known.friend).ok().map(|at| friends[at].level),
         };

@@ -1,7 +1,8 @@
 //! Who may see whom: connecting, and the entries of the control log.
 //!
 //! The order that was found to be the only one that never sends after a revoke: register as connecting, read
-//! `visible_to`, apply it less every entry that arrived since registering.
+//! `visible_to`, apply it less every entry that arrived since registering. Of the entries, an end takes the edge away at
+//! once; what is there afterwards says the directory, which is read again (`pairs.rs`).
 
 use std::sync::Arc;
 
@@ -11,8 +12,8 @@ use protocol::close::CloseCode;
 use smallvec::SmallVec;
 
 use super::sources::WatchKind;
-use super::viewers::{Eye, Notice, Override, Viewer};
-use super::{Interests, Shard, ViewerId};
+use super::viewers::{Eye, NO_EDGE, Notice, Viewer};
+use super::{Interests, Pair, Shard, ViewerId};
 use crate::limits;
 use crate::signal::Signal;
 
@@ -21,6 +22,15 @@ use crate::signal::Signal;
 pub struct InFlight {
     pub(crate) signal: Arc<Signal>,
     pub(crate) drained: u64,
+}
+
+/// What has to follow, outside of the shard, when entries of the control log were applied.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// To be waited for before the entries are confirmed.
+    pub in_flight: Vec<InFlight>,
+    /// To be read of the directory and given to [`Shard::pair_read`].
+    pub to_read: Vec<Pair>,
 }
 
 impl Shard {
@@ -54,7 +64,9 @@ impl Shard {
             edges: Vec::new(),
             pending: SmallVec::new(),
             notices: Vec::new(),
-            overrides: Some(Vec::new()),
+            overrides: None,
+            connecting: true,
+            first_free: NO_EDGE,
             live: false,
             woken: false,
             noticed: false,
@@ -62,35 +74,42 @@ impl Shard {
         };
         let index = self.viewers.insert(eye, viewer);
         self.members.join(user, index);
+        self.connecting.insert(index);
         ViewerId(index)
     }
 
-    /// Gives a connecting viewer what was read of the directory, less what has changed since it registered.
-    pub fn admit(&mut self, viewer: ViewerId, friends: &[Friendship], interests: &mut Interests) {
-        let Some(target) = self.viewers.get_mut(viewer.0) else { return };
-        let Some(overrides) = target.overrides.take() else { return };
+    /// Gives a connecting viewer what was read of the directory (each friend once), less what has changed since it
+    /// registered. Returns what is to be read again: friends who were taken away meanwhile, and may be friends anew.
+    pub fn admit(&mut self, viewer: ViewerId, friends: &[Friendship], interests: &mut Interests) -> Vec<Pair> {
+        let mut to_read = Vec::new();
+        let Some(target) = self.viewers.get_mut(viewer.0) else { return to_read };
+        if !std::mem::replace(&mut target.connecting, false) {
+            return to_read;
+        }
+        let user = target.user;
+        let overrides = target.overrides.take().unwrap_or_default();
         target.edges.reserve_exact(friends.len().min(limits::EDGES_PER_VIEWER));
-        for friend in friends {
-            if !overrides.iter().any(|newer| newer.friend == friend.friend) {
-                self.link_friend(viewer.0, friend.friend, friend.level, interests);
+        self.connecting.remove(&viewer.0);
+        let read = friends.iter().filter(|friend| !overrides.contains_key(&friend.friend));
+        let newer = overrides.iter().filter_map(|(friend, level)| Some((*friend, (*level)?)));
+        for (friend, level) in read.map(|friend| (friend.friend, friend.level)).chain(newer) {
+            if let Some(edge) = self.link_new(viewer.0, friend, WatchKind::Friend(level), interests) {
+                self.look_at(viewer.0, edge);
             }
         }
-        for newer in overrides.iter() {
-            match newer.level {
-                Some(level) => {
-                    self.link_friend(viewer.0, newer.friend, level, interests);
-                }
-                None => {
-                    self.unlink_friend(viewer.0, newer.friend, interests);
-                }
+        for friend in friends.iter().filter(|friend| overrides.get(&friend.friend) == Some(&None)) {
+            let pair = Pair { viewer: user, friend: friend.friend };
+            if self.unread(pair).is_none() {
+                self.read_again(pair, self.applied, &mut to_read);
             }
         }
+        to_read
     }
 
     /// Tests only: what arrived since the viewer registered counts no longer, as if it registered now.
     pub fn forget_entries(&mut self, viewer: ViewerId) {
-        if let Some(overrides) = self.overrides(viewer.0) {
-            overrides.clear();
+        if let Some(target) = self.viewers.get_mut(viewer.0) {
+            target.overrides = None;
         }
     }
 
@@ -109,6 +128,7 @@ impl Shard {
     pub fn unregister(&mut self, viewer: ViewerId, interests: &mut Interests) {
         let ViewerId(index) = viewer;
         self.unlink_all(index, interests);
+        self.connecting.remove(&index);
         if let Some(removed) = self.viewers.remove(index) {
             self.tally.dropped += removed.pending.len() as u64;
             self.members.leave(removed.user, index);
@@ -122,21 +142,26 @@ impl Shard {
         }
     }
 
-    /// Applies one entry of the control log, and says which positions taken out before it may still be under way.
-    pub fn apply(&mut self, record: &ControlRecord, interests: &mut Interests, in_flight: &mut Vec<InFlight>) {
+    /// Applies one entry of the control log.
+    pub fn apply(&mut self, record: &ControlRecord, interests: &mut Interests, effects: &mut Effects) {
         match record.entry {
-            ControlEntry::Befriended(one, other) => {
-                self.befriend(one, other, interests);
-                self.befriend(other, one, interests);
-            }
+            ControlEntry::Befriended(one, other) => self.pair_written(one, other, record.index, effects),
             ControlEntry::Unfriended(one, other) => {
-                self.unfriend(one, other, record.index, interests, in_flight);
-                self.unfriend(other, one, record.index, interests, in_flight);
+                self.unfriend(one, other, record.index, interests, effects);
+                self.unfriend(other, one, record.index, interests, effects);
+                self.pair_written(one, other, record.index, effects);
             }
-            ControlEntry::UserDeleted(user) => self.delete_user(user, interests, in_flight),
+            ControlEntry::UserDeleted(user) => self.delete_user(user, interests, effects),
+            ControlEntry::UserForgotten(user) => self.forget_friendships(user, record.index, interests, effects),
             // A newer node may write what this one does not know. Nobody loses a permission by it: permissions are
             // taken away by the entries above.
             _ => {}
+        }
+    }
+
+    fn pair_written(&mut self, one: UserId, other: UserId, index: PolicyVersion, effects: &mut Effects) {
+        for (viewer, friend) in [(one, other), (other, one)] {
+            self.read_again(Pair { viewer, friend }, index, &mut effects.to_read);
         }
     }
 
@@ -148,9 +173,13 @@ impl Shard {
             self.report_in_flight(viewer, in_flight);
             self.hide_all(viewer, interests);
             if let Some(viewer) = self.viewers.get_mut(viewer) {
+                viewer.connecting = false;
                 viewer.overrides = None;
             }
         }
+        self.connecting.clear();
+        // A read that is under way began before the entries that are missing.
+        self.unread.clear();
     }
 
     /// Takes a viewer's edges away, and tells it so: its client must not go on showing somebody.
@@ -180,15 +209,11 @@ impl Shard {
         }
     }
 
-    fn befriend(&mut self, user: UserId, friend: UserId, interests: &mut Interests) {
-        for viewer in self.viewers_of(user) {
-            if let Some(overrides) = self.overrides(viewer) {
-                overrides.retain(|older| older.friend != friend);
-                overrides.push(Override { friend, level: Some(Level::Exact) });
-            } else if self.link_friend(viewer, friend, Level::Exact, interests) {
-                self.notice(viewer, Notice { friend, gone: false, removed: false, added: true });
-            }
-        }
+    /// The viewer may see a friend from now on, and is told so.
+    pub(super) fn befriend(&mut self, viewer: u32, friend: UserId, level: Level, interests: &mut Interests) {
+        let Some(edge) = self.link(viewer, friend, WatchKind::Friend(level), interests) else { return };
+        self.look_at(viewer, edge);
+        self.notice(viewer, Notice { friend, gone: false, removed: false, added: true });
     }
 
     fn unfriend(
@@ -197,26 +222,28 @@ impl Shard {
         friend: UserId,
         index: PolicyVersion,
         interests: &mut Interests,
-        in_flight: &mut Vec<InFlight>,
+        effects: &mut Effects,
     ) {
         if let Some(member) = self.members.get_mut(user) {
             // What is shared from now on must not be shown by a node that has not seen this entry.
             member.policy = member.policy.max(index);
         }
         for viewer in self.viewers_of(user) {
-            self.report_in_flight(viewer, in_flight);
-            if let Some(overrides) = self.overrides(viewer) {
-                overrides.retain(|older| older.friend != friend);
-                overrides.push(Override { friend, level: None });
-            } else {
-                self.unlink_friend(viewer, friend, interests);
-            }
+            self.hide(viewer, friend, interests, effects);
         }
     }
 
-    fn delete_user(&mut self, user: UserId, interests: &mut Interests, in_flight: &mut Vec<InFlight>) {
+    /// Takes a friend away from a viewer, connecting or not, and says what may be under way to it.
+    fn hide(&mut self, viewer: u32, friend: UserId, interests: &mut Interests, effects: &mut Effects) {
+        self.report_in_flight(viewer, &mut effects.in_flight);
+        if !self.override_while_connecting(viewer, friend, None) {
+            self.unlink_friend(viewer, friend, interests);
+        }
+    }
+
+    fn delete_user(&mut self, user: UserId, interests: &mut Interests, effects: &mut Effects) {
         for viewer in self.viewers_of(user) {
-            self.report_in_flight(viewer, in_flight);
+            self.report_in_flight(viewer, &mut effects.in_flight);
             if let Some(viewer) = self.viewers.get(viewer) {
                 viewer.signal.close(CloseCode::Forbidden);
             }
@@ -227,32 +254,39 @@ impl Shard {
             member.sharing = None;
             member.last = None;
         }
-        let connecting: Vec<u32> =
-            self.viewers.iter().filter(|(_, viewer)| viewer.overrides.is_some()).map(|(index, _)| index).collect();
-        for viewer in connecting {
-            // Which of them have this friend is not known here.
-            self.report_in_flight(viewer, in_flight);
-            if let Some(overrides) = self.overrides(viewer) {
-                overrides.retain(|older| older.friend != user);
-                overrides.push(Override { friend: user, level: None });
-            }
-        }
-        let Some(source) = self.sources.find(user).and_then(|at| self.sources.get(at)) else { return };
-        let watching: Vec<u32> = source.watches.iter().map(|watch| watch.viewer).collect();
-        for viewer in watching {
-            self.report_in_flight(viewer, in_flight);
-            self.unlink_friend(viewer, user, interests);
+        // Which of those who connect have this friend is not known here.
+        for viewer in self.watching(user).into_iter().chain(self.connecting.iter().copied().collect::<Vec<_>>()) {
+            self.hide(viewer, user, interests, effects);
         }
     }
 
-    fn link_friend(&mut self, viewer: u32, friend: UserId, level: Level, interests: &mut Interests) -> bool {
-        let Some(edge) = self.link(viewer, friend, WatchKind::Friend(level), interests) else { return false };
-        self.look_at(viewer, edge);
-        true
+    /// The records of all friendships of a user were written.
+    fn forget_friendships(
+        &mut self,
+        user: UserId,
+        index: PolicyVersion,
+        interests: &mut Interests,
+        effects: &mut Effects,
+    ) {
+        for viewer in self.watching(user).into_iter().chain(self.connecting.iter().copied().collect::<Vec<_>>()) {
+            self.hide(viewer, user, interests, effects);
+            // For those who connect `admit` sees to it: it knows who has this friend.
+            if let Some(target) = self.viewers.get(viewer).filter(|target| !target.connecting) {
+                let pair = Pair { viewer: target.user, friend: user };
+                self.read_again(pair, index, &mut effects.to_read);
+            }
+        }
+    }
+
+    /// The viewers that have this user as a friend.
+    fn watching(&self, user: UserId) -> Vec<u32> {
+        let source = self.sources.find(user).and_then(|at| self.sources.get(at));
+        let friends = source.map(|source| source.watches.iter().filter(|watch| Shard::level(watch).is_some()));
+        friends.map(|friends| friends.map(|watch| watch.viewer).collect()).unwrap_or_default()
     }
 
     /// Unlinks a friend and tells the viewer so.
-    fn unlink_friend(&mut self, viewer: u32, friend: UserId, interests: &mut Interests) {
+    pub(super) fn unlink_friend(&mut self, viewer: u32, friend: UserId, interests: &mut Interests) {
         let Some(edge) = self.find_edge(viewer, friend, WatchKind::Friend(Level::Exact)) else { return };
         let gone = self.unlink(viewer, edge, interests);
         self.notice(viewer, Notice { friend, gone, removed: true, added: false });
@@ -278,8 +312,11 @@ impl Shard {
         self.wake(viewer);
     }
 
-    fn overrides(&mut self, viewer: u32) -> Option<&mut Vec<Override>> {
-        self.viewers.get_mut(viewer)?.overrides.as_mut()
+    /// Notes of a connecting viewer how much of a friend it may see; false if it is admitted already.
+    pub(super) fn override_while_connecting(&mut self, viewer: u32, friend: UserId, level: Option<Level>) -> bool {
+        let Some(target) = self.viewers.get_mut(viewer).filter(|target| target.connecting) else { return false };
+        target.overrides.get_or_insert_default().insert(friend, level);
+        true
     }
 
     fn report_in_flight(&self, viewer: u32, in_flight: &mut Vec<InFlight>) {
@@ -289,7 +326,11 @@ impl Shard {
         }
     }
 
-    fn viewers_of(&self, user: UserId) -> Vec<u32> {
+    pub(super) fn has_viewers(&self, user: UserId) -> bool {
+        self.members.get(user).is_some_and(|member| !member.viewers.is_empty())
+    }
+
+    pub(super) fn viewers_of(&self, user: UserId) -> Vec<u32> {
         self.members.get(user).map(|member| member.viewers.to_vec()).unwrap_or_default()
     }
 }

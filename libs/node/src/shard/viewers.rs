@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use model::{Level, Place, Radius, UserId};
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::glance::{Cell, Glance};
@@ -73,13 +74,12 @@ pub(super) struct Notice {
     pub(super) added: bool,
 }
 
-/// A control entry that arrived between registering and admitting: it outranks what was read.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Override {
-    pub(super) friend: UserId,
-    /// `None`: no friend any more.
-    pub(super) level: Option<Level>,
-}
+/// What the control log, and pairs read again because of it, said of friends between registering and admitting. It
+/// outranks what was read of the directory as a whole; `None` is nothing to be seen.
+pub(super) type Overrides = FxHashMap<UserId, Option<Level>>;
+
+/// The end of a viewer's list of free edge slots.
+pub(super) const NO_EDGE: u16 = u16::MAX;
 
 /// The rest of a viewer. Two cache lines: marking and draining touch only the first.
 #[derive(Debug)]
@@ -96,10 +96,14 @@ pub(super) struct Viewer {
     pub(super) noticed: bool,
     /// Asks once and keeps no connection.
     pub(super) visitor: bool,
+    /// Registered, and not given what was read of the directory yet.
+    pub(super) connecting: bool,
+    /// The first free slot of `edges`; each holds the next one in place of its watch.
+    pub(super) first_free: u16,
     pub(super) user: UserId,
     pub(super) notices: Vec<Notice>,
-    /// Only while connecting.
-    pub(super) overrides: Option<Vec<Override>>,
+    /// Only while connecting, and only if there are some.
+    pub(super) overrides: Option<Box<Overrides>>,
 }
 
 const _: () = assert!(std::mem::offset_of!(Viewer, visitor) < 64 && size_of::<Option<Viewer>>() == 128);

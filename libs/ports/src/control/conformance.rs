@@ -85,8 +85,12 @@ pub async fn what_was_appended_is_there_for_every_later_read(harness: &impl Harn
     let [(writer, _), (reader, _)] = [harness.node().await, harness.node().await];
     let mut index = end(&reader).await;
     let (one, other) = (fresh_user(), fresh_user());
-    let kinds =
-        [ControlEntry::Befriended(one, other), ControlEntry::Unfriended(other, one), ControlEntry::UserDeleted(one)];
+    let kinds = [
+        ControlEntry::Befriended(one, other),
+        ControlEntry::Unfriended(other, one),
+        ControlEntry::UserDeleted(one),
+        ControlEntry::UserForgotten(one),
+    ];
     for entry in kinds.into_iter().cycle().take(60) {
         let appended = ControlRecord { index: writer.append(entry).await.unwrap(), entry };
         let (records, end) = read(&reader, index).await;

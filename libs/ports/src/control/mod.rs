@@ -22,6 +22,9 @@ pub enum ControlEntry {
     Unfriended(UserId, UserId),
     /// The user is being deleted: sessions end, nobody sees them, nothing of theirs is taken in.
     UserDeleted(UserId),
+    /// The records of all friendships of the user were written: no friends. Comes after `UserDeleted`, whose user may
+    /// still have been somebody's friend for who connected meanwhile.
+    UserForgotten(UserId),
 }
 
 /// An entry with its place in the log.

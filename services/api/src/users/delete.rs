@@ -56,7 +56,7 @@ pub async fn resume_deletions(state: &ApiState) -> Result<usize, PortError> {
 
 /// Everything after the mark; each step may be repeated.
 async fn finish(state: &ApiState, users: &[UserId]) -> Result<(), PortError> {
-    let Some(last) = tell(state, users).await? else { return Ok(()) };
+    let Some(last) = tell(state, users, ControlEntry::UserDeleted).await? else { return Ok(()) };
     state.control.settled(last).await?;
     state.control.erased(last).await?;
 
@@ -70,8 +70,9 @@ async fn finish(state: &ApiState, users: &[UserId]) -> Result<(), PortError> {
         notes.extend(state.friendships.forget(user).await?);
         state.history.forget(user).await?;
     }
-    // Again, because the friendships were written: who connected since the first time has read them from before.
-    if let Some(last) = tell(state, &marked).await? {
+    // Who connected since the nodes were told has read the friendships from before. Also of those who are not marked any
+    // more: if they are known anew, the entry above came too late and took friends away from them.
+    if let Some(last) = tell(state, users, ControlEntry::UserForgotten).await? {
         announced(state, &notes).await;
         state.control.settled(last).await?;
     }
@@ -81,11 +82,15 @@ async fn finish(state: &ApiState, users: &[UserId]) -> Result<(), PortError> {
     Ok(())
 }
 
-/// Tells every node that these users are being deleted; returns the index of the last entry.
-async fn tell(state: &ApiState, users: &[UserId]) -> Result<Option<PolicyVersion>, PortError> {
+/// Tells every node something of each of these users; returns the index of the last entry.
+async fn tell(
+    state: &ApiState,
+    users: &[UserId],
+    what: fn(UserId) -> ControlEntry,
+) -> Result<Option<PolicyVersion>, PortError> {
     let mut last = None;
     for user in users {
-        last = Some(state.control.append(ControlEntry::UserDeleted(*user)).await?);
+        last = Some(state.control.append(what(*user)).await?);
     }
     Ok(last)
 }

@@ -60,7 +60,7 @@ async fn leaves_nothing_and_may_be_repeated() {
         assert_nothing_is_left(&world).await;
     }
     // Once before anything is forgotten, and once after the friendships were written.
-    assert_eq!(world.log().await, [ControlEntry::UserDeleted(ALICE); 2]);
+    assert_eq!(world.log().await, [ControlEntry::UserDeleted(ALICE), ControlEntry::UserForgotten(ALICE)]);
     let notes = world.state.friendships.unannounced(Duration::ZERO).await.unwrap();
     assert_eq!(notes.len(), 3, "of the friendships that the test made itself, without an entry");
     world.user(7, "GET", "/v1/me").await.problem(404);

@@ -23,6 +23,8 @@ use crate::judge::Judge;
 pub(crate) enum Mistake {
     /// `Sessions`: removes an entry whoever holds it.
     ReleaseAnybodys,
+    /// `Friendships`: does not know which changes were not announced.
+    ForgetNotes,
     /// `ControlLog`: settles without waiting for anybody.
     SettleAtOnce,
     /// `ControlLog`: settles when half of the right to send has passed.
@@ -124,6 +126,9 @@ impl Friendships for Seen<dyn Friendships> {
     }
 
     async fn unannounced(&self, age: Duration) -> Result<Vec<ChangeNote>, PortError> {
+        if self.mistake == Some(Mistake::ForgetNotes) {
+            return Ok(Vec::new());
+        }
         let backend = self.backend.clone();
         self.chaos.ask((self.caller, Port::Friendships), sick, async move { backend.unannounced(age).await }).await
     }
@@ -159,9 +164,12 @@ impl Sessions for Seen<dyn Sessions> {
 #[async_trait]
 impl ControlLog for Seen<dyn ControlLog> {
     async fn append(&self, entry: ControlEntry) -> Result<PolicyVersion, PortError> {
-        // Between its write and its append a process may hang for any time, and an append may be made again.
+        // Between its write and its append a process may hang for any time, or end; and an append may be made again.
         if let Some(pause) = self.chaos.hang().filter(|_| self.caller.is_none()) {
             sleep(pause).await;
+            if self.chaos.chance(30) {
+                return Err(sick());
+            }
         }
         if let Some(pause) = self.chaos.hang().filter(|_| self.caller.is_none()) {
             let (backend, chaos) = (self.backend.clone(), self.chaos.clone());

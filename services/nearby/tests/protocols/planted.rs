@@ -5,7 +5,7 @@ use node::Break;
 use crate::backends::Mistake;
 use crate::fleet::Planted;
 use crate::play::Play;
-use crate::seeds::{BEGINNING, CONNECT, ORDER, REVOKE};
+use crate::seeds::{BEGINNING, CHANGES, CONNECT, ORDER, REVOKE};
 
 const ENOUGH: u64 = 1_000;
 
@@ -51,6 +51,10 @@ breaks! {
     confirmed_before_applied: Break::ConfirmBeforeApplying, in REVOKE;
     confirmed_with_frames_under_way: Break::ConfirmUnderWay, in REVOKE;
     kept_after_compaction: Break::KeepAfterCompaction, in REVOKE;
+    entries_obeyed_as_they_come: Break::ObeyEntries, in CHANGES;
+    read_despite_another_entry: Break::ReadDespiteEntry, in CHANGES;
+    no_read_after_an_end: Break::EndWithoutRead, in CHANGES;
+    nothing_left_behind_is_announced: Mistake::ForgetNotes, in CHANGES;
     counted_from_the_answer: Break::CountFromAnswer, in REVOKE;
     lease_answered_during_the_poll: Break::LeaseDuringPoll, in REVOKE;
     no_lease: Break::NoLease, in REVOKE;
