@@ -37,6 +37,8 @@ pub struct EmbeddedControlLog {
     /// Some node has come further with either.
     confirming: Notify,
     health: Switch,
+    /// Of `confirm` alone.
+    confirm_health: Switch,
 }
 
 struct Log {
@@ -63,12 +65,18 @@ impl EmbeddedControlLog {
             erased: Mutex::default(),
             confirming: Notify::new(),
             health: Switch::up("embedded control log"),
+            confirm_health: Switch::up("embedded control log"),
         }
     }
 
     /// Makes it sick or well, for tests.
     pub fn set_health(&self, health: Health) {
         self.health.set(health);
+    }
+
+    /// The same for `confirm` alone, as when a store is read-only.
+    pub fn set_confirm_health(&self, health: Health) {
+        self.confirm_health.set(health);
     }
 }
 
@@ -95,6 +103,7 @@ impl ControlLog for EmbeddedControlLog {
 
     async fn confirm(&self, node: NodeId, index: PolicyVersion) -> Result<(), PortError> {
         self.health.ask().await?;
+        self.confirm_health.ask().await?;
         self.raise(&self.confirmed, node, index);
         self.health.answer(()).await
     }

@@ -8,6 +8,7 @@ use model::{Motion, MotionField, Position, TimestampMs, UserId};
 
 use super::{HistoryPoint, LocationHistory};
 use crate::PortError;
+use crate::health::{Health, Switch};
 use crate::store::{Store, damaged, failed, pair, unpair};
 
 /// Rows removed in one batch when a user is forgotten: a few MB of memory.
@@ -26,12 +27,18 @@ const UNKNOWN: u8 = u8::MAX;
 /// The history of a [`Store`].
 pub struct FjallHistory {
     store: Arc<Store>,
+    health: Switch,
 }
 
 impl FjallHistory {
     /// On an open store.
     pub fn new(store: Arc<Store>) -> FjallHistory {
-        FjallHistory { store }
+        FjallHistory { store, health: Switch::up("embedded history") }
+    }
+
+    /// Makes writing sick or well, for tests.
+    pub fn set_health(&self, health: Health) {
+        self.health.set(health);
     }
 }
 
@@ -44,7 +51,9 @@ impl LocationHistory for FjallHistory {
         let mut points = points.to_vec();
         // Where one is put in, the next is put in near by: most of what a put costs is finding the way there.
         points.sort_by_key(|point| (point.user, point.ts));
-        self.store.change(move |store| append(store, &points)).await
+        self.health.ask().await?;
+        self.store.change(move |store| append(store, &points)).await?;
+        self.health.answer(()).await
     }
 
     async fn range(

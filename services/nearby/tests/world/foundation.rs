@@ -37,6 +37,7 @@ pub(crate) struct Foundation {
     pub(crate) control: Arc<EmbeddedControlLog>,
     pub(crate) discovery: Arc<EmbeddedDiscovery>,
     pub(crate) sessions: Arc<EmbeddedSessions>,
+    pub(crate) history: Arc<FjallHistory>,
     _dir: TempDir,
 }
 
@@ -106,7 +107,8 @@ impl World {
             };
             all.push(Ports { id: NodeId(node as u64 + 1), backends, inbox, users: users.clone() });
         }
-        World::on(Foundation { brokers, cache, control, discovery, sessions, _dir: dir }, all, clock, settings).await
+        let foundation = Foundation { brokers, cache, control, discovery, sessions, history, _dir: dir };
+        World::on(foundation, all, clock, settings).await
     }
 
     /// Time passes.

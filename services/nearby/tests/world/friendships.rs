@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
 use model::MonotonicMs;
+use ports::ControlEntry;
 use ports::conformance::fresh_node;
 use protocol::client::GoneReason;
 use protocol::close::CloseCode;
@@ -19,6 +20,8 @@ scenarios! {
     a_revoke_waits_for_what_is_on_its_way_to_the_socket_and_cuts_who_does_not_read on [2];
     a_revoke_while_a_viewer_connects_is_seen_by_it on [2];
     a_node_that_does_not_confirm_delays_a_revoke_by_ten_seconds on [1];
+    an_entry_of_the_log_that_comes_late_changes_nothing on [1, 2];
+    who_connects_while_a_person_is_deleted_is_not_left_with_them on [2];
     a_person_who_is_deleted_is_gone_everywhere on [1, 2];
 }
 
@@ -107,6 +110,45 @@ async fn a_node_that_does_not_confirm_delays_a_revoke_by_ten_seconds(world: &Wor
     world.unfriend(&alice, &bob).await;
     let took = began.elapsed();
     assert!((Duration::from_secs(9)..Duration::from_secs(12)).contains(&took), "{took:?}");
+}
+
+/// A process hung between its write and its entry, while others wrote the pair again and were answered.
+async fn an_entry_of_the_log_that_comes_late_changes_nothing(world: &World) {
+    let (mut alice, mut bob) = alice_sees_bob(world).await;
+    let control = &world.backends[0].control;
+    world.unfriend(&alice, &bob).await;
+    let mut witness = world.witness(0, &bob).await;
+    control.append(ControlEntry::Befriended(bob.user, alice.user)).await.unwrap();
+    bob.at(north(900.0));
+    witness.comes_to_see(&bob, 900.0).await;
+    world.settle().await;
+    assert_eq!((alice.sees(&bob), bob.sees(&alice)), (None, None), "they are no friends");
+
+    world.befriend(&alice, &bob).await;
+    alice.comes_to_see(&bob, 900.0).await;
+    for _ in 0..3 {
+        control.append(ControlEntry::Unfriended(alice.user, bob.user)).await.unwrap();
+    }
+    world.settle().await;
+    alice.comes_to_see(&bob, 900.0).await;
+    bob.comes_to_see(&alice, 900.0).await;
+    bob.at(north(800.0));
+    alice.comes_to_see(&bob, 800.0).await;
+}
+
+/// Friendships are forgotten after every node was told of the deletion: whoever connects in between reads them still.
+async fn who_connects_while_a_person_is_deleted_is_not_left_with_them(world: &World) {
+    let (mut alice, bob) = alice_sees_bob(world).await;
+    let mut carol = world.person(0).await;
+    world.befriend(&carol, &bob).await;
+    world.backends[0].control.append(ControlEntry::UserDeleted(bob.user)).await.unwrap();
+    world.until("alice was told", async || alice.sees(&bob).is_none()).await;
+    carol.connect_at(north(0.0)).await;
+    let began = Instant::now();
+    world.delete(&bob).await;
+    assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
+    assert_eq!((alice.sees(&bob), carol.sees(&bob)), (None, None));
+    assert!(carol.told.contains(&Told::Removed(bob.user)), "she had read the directory before it was written");
 }
 
 async fn a_person_who_is_deleted_is_gone_everywhere(world: &World) {
