@@ -24,6 +24,8 @@ pub(crate) const CONNECTS: usize = 1;
 pub(crate) const SEEDS: std::ops::Range<u64> = 0..10;
 /// Between two steps of the simulation, at most.
 pub(crate) const PAUSE_MS: u64 = 300;
+/// Pairs that are changed from two sides at once, and how often each.
+pub(crate) const RACE: (usize, usize) = (50, 20);
 /// A broken cache rests for a second; what failed is tried again within two; a lease comes back within a poll.
 pub(crate) const QUIET: Duration = Duration::from_secs(10);
 /// After what silence a friend is gone, where that is waited for.

@@ -30,6 +30,7 @@ mod world;
 mod connecting;
 mod friendships;
 mod moving;
+mod races;
 mod sharing;
 mod silence;
 mod simulation;

@@ -37,6 +37,8 @@ pub(crate) const CONNECTS: usize = 10;
 pub(crate) const SEEDS: std::ops::Range<u64> = 0..2;
 /// Between two steps of the simulation, at most.
 pub(crate) const PAUSE_MS: u64 = 30;
+/// Pairs that are changed from two sides at once, and how often each.
+pub(crate) const RACE: (usize, usize) = (40, 5);
 /// Nothing has been made sick.
 pub(crate) const QUIET: Duration = Duration::ZERO;
 /// After what silence a friend is gone, where that is waited for. Three quarters of it are longer than it may take beyond

@@ -36,6 +36,8 @@ mod connecting;
 mod friendships;
 #[path = "../world/moving.rs"]
 mod moving;
+#[path = "../world/races.rs"]
+mod races;
 #[path = "../world/sharing.rs"]
 mod sharing;
 #[path = "../world/silence.rs"]
