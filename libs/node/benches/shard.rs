@@ -13,8 +13,8 @@ use model::{
     UserId,
 };
 use node::Signal;
-use node::shard::{Interests, News, Shard, ViewerId};
-use ports::Friendship;
+use node::shard::{Effects, Interests, News, Shard, ViewerId};
+use ports::{ControlEntry, ControlRecord, Friendship};
 use protocol::client::Limit;
 
 const PEOPLE: u64 = 2_000;
@@ -158,4 +158,33 @@ fn expire_with_nobody_due(bencher: Bencher) {
         now += 1;
         city.shard.expire(MonotonicMs(now), &mut silent);
     });
+}
+
+/// A viewer with so many friends connects and goes, in an otherwise empty shard.
+#[divan::bench(args = [40, 400, 5_000])]
+fn admit(bencher: Bencher, friends: u64) {
+    let friends: Vec<Friendship> =
+        (1..=friends).map(|friend| Friendship { friend: UserId(friend), level: Level::Exact }).collect();
+    let (mut shard, mut interests) = (Shard::default(), Interests::default());
+    bencher.counter(ItemsCount::new(friends.len())).bench_local(|| {
+        let viewer = shard.register(UserId(0), Arc::new(Signal::default()), Radius::new(Meters::FIVE_MILES));
+        shard.admit(viewer, black_box(&friends), &mut interests);
+        shard.unregister(viewer, &mut interests);
+        interests.begun.clear();
+        interests.ended.clear();
+    });
+}
+
+/// Somebody is deleted whom nobody here watches, among so many viewers.
+#[divan::bench(args = [1_000, 100_000])]
+fn delete_a_user(bencher: Bencher, viewers: u64) {
+    let mut shard = Shard::default();
+    let mut interests = Interests::default();
+    for user in 0..viewers {
+        let viewer = shard.register(UserId(user), Arc::new(Signal::default()), Radius::new(Meters::FIVE_MILES));
+        shard.admit(viewer, &[], &mut interests);
+    }
+    let record = ControlRecord { index: PolicyVersion(1), entry: ControlEntry::UserDeleted(UserId(u64::MAX)) };
+    let mut effects = Effects::default();
+    bencher.bench_local(|| shard.apply(black_box(&record), &mut interests, &mut effects));
 }
