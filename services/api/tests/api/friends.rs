@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use model::{Level, NodeId, PolicyVersion, UserId};
 use ports::control::RIGHT_TO_SEND;
 use ports::embedded::Health;
-use ports::friendships::{ChangeNote, Changed, Friendship, MAX_FRIENDS};
+use ports::friendships::{Change, ChangeNote, Changed, Friendship, MAX_FRIENDS};
 use ports::{ControlEntry, ControlLog, Discovery, Friendships, PortError, Users};
 use serde_json::json;
 use tokio::time::Instant;
@@ -159,16 +159,33 @@ async fn a_client_that_hangs_up_leaves_nothing_half_done() {
     assert_eq!(world.log().await, [unfriended()]);
 }
 
-/// Friendships of which one of two is being deleted at the worst moment: when it was already looked at.
-struct DeletedMeanwhile(Arc<dyn Users>, Arc<dyn Friendships>);
+/// What happens between the first look and the return of `add`.
+#[derive(Clone, Copy)]
+enum Meanwhile {
+    /// The friend is deleted.
+    Deleted,
+    /// Others befriend them too: it is written, counted, and taken back.
+    TooMany,
+}
+
+struct Raced(Arc<dyn Users>, Arc<dyn Friendships>, Meanwhile);
 
 #[async_trait]
-impl Friendships for DeletedMeanwhile {
+impl Friendships for Raced {
     async fn add(&self, user: UserId, friend: UserId) -> Result<Changed, PortError> {
-        self.0.begin_delete(friend).await?;
-        self.1.forget(friend).await?;
-        self.0.finish_delete(friend).await?;
-        self.1.add(user, friend).await
+        match self.2 {
+            Meanwhile::Deleted => {
+                self.0.begin_delete(friend).await?;
+                self.1.forget(friend).await?;
+                self.0.finish_delete(friend).await?;
+                self.1.add(user, friend).await
+            }
+            Meanwhile::TooMany => {
+                self.1.add(user, friend).await?;
+                let note = self.1.remove(user, friend).await?.note;
+                Ok(Changed { change: Change::TooMany(user), note })
+            }
+        }
     }
 
     async fn remove(&self, user: UserId, friend: UserId) -> Result<Changed, PortError> {
@@ -202,11 +219,44 @@ impl Friendships for DeletedMeanwhile {
 
 #[tokio::test(start_paused = true)]
 async fn a_friendship_with_who_was_deleted_meanwhile_does_not_stay() {
-    let world = World::with(|users, friendships| Arc::new(DeletedMeanwhile(users, friendships)));
+    let world = World::with(|users, friendships| Arc::new(Raced(users, friendships, Meanwhile::Deleted)));
     world.know(&[7, 8]).await;
     assert_eq!(world.backend("PUT", "/v1/users/7/friends/8", None).await.wrong(404), "friend");
     for user in [7, 8] {
         assert_eq!(world.state.friendships.visible_to(UserId(user)).await, Ok(vec![]));
     }
     assert_eq!(world.log().await, [unfriended()]);
+}
+
+/// Who connected between the write and its taking back would keep the edge.
+#[tokio::test(start_paused = true)]
+async fn a_friendship_that_was_taken_back_is_announced_as_an_end() {
+    let world = World::with(|users, friendships| Arc::new(Raced(users, friendships, Meanwhile::TooMany)));
+    world.know(&[7, 8]).await;
+    world.backend("PUT", "/v1/users/7/friends/8", None).await.problem(409);
+    assert_eq!(world.log().await, [unfriended()]);
+}
+
+/// A process that crashed or hangs between its write and its entry leaves a note, and another one announces the write.
+#[tokio::test(start_paused = true)]
+async fn what_was_written_and_not_announced_is_announced_later() {
+    let world = World::of(&[7, 8, 9]).await;
+    let friendships = &world.state.friendships;
+    friendships.add(UserId(7), UserId(8)).await.unwrap();
+    assert_eq!(api::announce_left_behind(&world.state, api::SETTLED).await, Ok(0), "it may still be under way");
+    tokio::time::sleep(api::SETTLED).await;
+    world.control.set_health(Health::Down);
+    api::announce_left_behind(&world.state, api::SETTLED).await.unwrap_err();
+    world.control.set_health(Health::Up);
+    assert_eq!(world.log().await, []);
+    assert_eq!(api::announce_left_behind(&world.state, api::SETTLED).await, Ok(1));
+    assert_eq!(api::announce_left_behind(&world.state, api::SETTLED).await, Ok(0), "once");
+    assert_eq!(world.log().await, [unfriended()], "nodes take the edge away and read what is");
+
+    // An attempt whose entry could not be appended is one of these.
+    world.control.set_health(Health::Down);
+    world.backend("PUT", "/v1/users/7/friends/9", None).await.problem(503);
+    world.control.set_health(Health::Up);
+    tokio::time::sleep(api::SETTLED).await;
+    assert_eq!(api::announce_left_behind(&world.state, api::SETTLED).await, Ok(1));
 }

@@ -1,7 +1,8 @@
 //! Two processes of the application change one pair at the same moment: whatever comes of it, people see each other if
 //! the directory says that they are friends, and only then.
 //!
-//! `ROUNDS=1000 cargo test --release -p nearby --test world two_who_change` plays so many rounds of each pair.
+//! `PAIRS=300 ROUNDS=400 cargo test --release -p nearby --test world_on_servers two_who_change` plays so many rounds of
+//! so many pairs.
 
 use std::time::Duration;
 
@@ -18,15 +19,16 @@ scenarios! {
     two_who_change_a_pair_at_once_leave_what_the_directory_says on [1, 3];
 }
 
-/// Rounds of each pair.
-#[expect(clippy::disallowed_methods, reason = "how long a test searches is given to it, not configured")]
-fn rounds() -> usize {
-    std::env::var("ROUNDS").map_or(RACE.1, |rounds| rounds.parse().unwrap())
+/// How long a test searches is given to it.
+#[expect(clippy::disallowed_methods, reason = "it is not configured")]
+fn given(name: &str, ordinary: usize) -> usize {
+    std::env::var(name).map_or(ordinary, |number| number.parse().unwrap())
 }
 
 async fn two_who_change_a_pair_at_once_leave_what_the_directory_says(world: &World) {
+    let (pairs, rounds) = (given("PAIRS", RACE.0), given("ROUNDS", RACE.1));
     let (mut alices, mut bobs) = (Vec::new(), Vec::new());
-    for pair in 0..RACE.0 {
+    for pair in 0..pairs {
         let (mut alice, mut bob) = (world.person(pair).await, world.person(pair + 1).await);
         alice.connect_at(north(0.0)).await;
         bob.connect_at(north(10.0)).await;
@@ -34,7 +36,7 @@ async fn two_who_change_a_pair_at_once_leave_what_the_directory_says(world: &Wor
         bobs.push(bob);
     }
     let (mut wrong, mut ended) = (0, 0);
-    for round in 0..rounds() {
+    for round in 0..rounds {
         let changes = alices.iter().zip(&bobs).map(|(alice, bob)| change_from_two_sides(world, alice, bob));
         join_all(changes).await;
         let pairs: Vec<_> = alices.iter().zip(&bobs).map(|(alice, bob)| (alice.user, bob.user)).collect();
@@ -52,8 +54,8 @@ async fn two_who_change_a_pair_at_once_leave_what_the_directory_says(world: &Wor
             wrong += usize::from(!is_right);
         }
     }
-    let played = RACE.0 * rounds();
-    println!("{played} rounds, {ended} of which ended the friendship: {wrong} wrong");
+    let played = pairs * rounds;
+    eprintln!("{played} rounds, {ended} of which ended the friendship: {wrong} wrong");
     assert_eq!(wrong, 0, "of {played} rounds");
 }
 
