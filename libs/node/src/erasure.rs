@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use model::{PolicyVersion, UserId};
 use parking_lot::Mutex;
 use tokio::time::timeout;
@@ -44,10 +45,9 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
         }
         let erased = shared.erasures.take();
         let Some(end) = erased.iter().map(|(_, index)| *index).max() else { continue };
-        for (user, _) in &erased {
-            shared.pumps[shared.shard_of(*user)].forget(*user).await;
-            shared.recorder.forget(*user).await;
-        }
+        // Together: each waits for what is under way now, and not for what the one before has let begin.
+        join_all(erased.iter().map(|(user, _)| shared.pumps[shared.shard_of(*user)].forget(*user))).await;
+        join_all(erased.iter().map(|(user, _)| shared.recorder.forget(*user))).await;
         remove_from_cache(&shared, erased.iter().map(|(user, _)| *user).collect()).await;
         while let Err(error) = shared.confirm_erased(end).await {
             tracing::debug!(%error, "an erasure could not be confirmed and will be once more");
