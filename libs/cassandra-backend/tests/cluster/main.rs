@@ -2,8 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics when something is wrong")]
 
-mod crash;
+mod ended;
+mod keyspace;
 mod migration;
+mod notes;
+mod replay;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
