@@ -27,6 +27,11 @@ pub(crate) fn write_time(clock: Clock) -> i64 {
     write_times(clock, 1)
 }
 
+/// For a delete of what is written once and never again: above the write, also if that machine's clock is ahead.
+pub(crate) fn later_than_all(clock: Clock) -> i64 {
+    write_time(clock) + 120 * 1_000_000
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

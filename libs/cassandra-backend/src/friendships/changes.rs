@@ -19,7 +19,7 @@ use super::ABREAST;
 use super::pairs::Pair;
 use crate::error::unavailable;
 use crate::session::{CassandraSession, Kind};
-use crate::time::write_time;
+use crate::time::{later_than_all, write_time};
 use crate::value::{user, varint};
 
 const MINUTE_MS: u64 = 60_000;
@@ -125,8 +125,7 @@ impl Changes {
     /// The change was announced, or nothing was written.
     pub(super) async fn done(&self, note: ChangeNote) -> Result<(), PortError> {
         let Some(pair) = Pair::of(note.user, note.friend) else { return Ok(()) };
-        // Another machine may do this, whose clock is behind: the note is used once, so anything later will do.
-        let at = write_time(self.session.clock()) + number(MINUTE_MS * 1_000 * LOOK_AHEAD);
+        let at = later_than_all(self.session.clock());
         let (low, high) = (varint(pair.low), varint(pair.high));
         let values = (at, number(note.minute), bucket(pair), low, high, note.nonce.cast_signed());
         self.session.run(&self.remove, values).await

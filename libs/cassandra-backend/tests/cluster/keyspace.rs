@@ -10,6 +10,7 @@ use ports::{Clock, Friendships};
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::deserialize::row::DeserializeRow;
+use scylla::value::Row;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
@@ -23,7 +24,8 @@ pub(crate) struct Keyspace {
 
 const NAME: &str = "alone";
 
-const TABLES: [&str; 4] = ["friendships", "visible_to", "friendship_changes", "friendship_sweeps"];
+const TABLES: [&str; 5] =
+    ["friendships", "visible_to", "friendship_changes", "friendship_sweeps", "users_being_deleted"];
 
 impl Keyspace {
     pub(crate) async fn new() -> Keyspace {
@@ -78,7 +80,15 @@ impl Keyspace {
     /// Whether a lightweight transaction took place.
     pub(crate) async fn applies(&self, statement: &str) -> bool {
         let rows = self.behind.query_unpaged(statement, ()).await.unwrap().into_rows_result().unwrap();
-        rows.first_row::<scylla::value::Row>().unwrap().columns[0].as_ref().unwrap().as_boolean().unwrap()
+        rows.first_row::<Row>().unwrap().columns[0].as_ref().unwrap().as_boolean().unwrap()
+    }
+
+    /// Rows of a table on which a lightweight transaction was made.
+    pub(crate) async fn transactions(&self, table: &str) -> i64 {
+        let table =
+            format!("SELECT id FROM system_schema.tables WHERE keyspace_name = '{NAME}' AND table_name = '{table}'");
+        let id = self.rows::<Row>(&table).await[0].columns[0].as_ref().unwrap().as_uuid().unwrap();
+        self.rows::<(i64,)>(&format!("SELECT COUNT(*) FROM system.paxos WHERE cf_id = {id} ALLOW FILTERING")).await[0].0
     }
 
     /// Partitions of a table that the node has read so far.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics when something is wrong")]
 
+mod deletions;
 mod ended;
 mod keyspace;
 mod migration;
