@@ -222,3 +222,44 @@ async fn forgetting_and_sweeping_read_the_minutes_since_the_last_sweep_and_not_a
         assert!(read <= 8 * BUCKETS, "{call} reads {read} partitions");
     }
 }
+
+/// Six calls at a time change a few pairs while two processes look for notes and announce what they are given.
+#[tokio::test]
+async fn changes_that_race_with_their_own_announcement_leave_rows_that_agree_and_no_note() {
+    let keyspace = Keyspace::new().await;
+    let [first, second] = [keyspace.friendships().await, keyspace.friendships().await];
+    let users: [UserId; 4] = fresh_users();
+    let pairs: Vec<(UserId, UserId)> = users
+        .iter()
+        .flat_map(|low| users.iter().map(move |high| (*low, *high)))
+        .filter(|(low, high)| low < high)
+        .collect();
+    for round in 0..20 {
+        let changes = join_all(pairs.iter().enumerate().map(async |(number, (user, friend))| {
+            let graph = if number % 2 == 0 { &first } else { &second };
+            let changes = join_all([
+                graph.add(*user, *friend),
+                graph.remove(*friend, *user),
+                if round % 2 == 0 { graph.add(*friend, *user) } else { graph.remove(*user, *friend) },
+            ]);
+            let notes: Vec<ChangeNote> =
+                changes.await.into_iter().filter_map(|changed| changed.unwrap().note).collect();
+            graph.announced(&notes).await.unwrap();
+        }));
+        let announcing = join_all([&first, &second].map(async |graph| {
+            for _ in 0..3 {
+                let notes = graph.unannounced(Duration::ZERO).await.unwrap();
+                graph.announced(&notes).await.unwrap();
+            }
+        }));
+        tokio::join!(changes, announcing);
+        assert_eq!(first.unannounced(Duration::ZERO).await.unwrap(), [], "round {round}");
+        for (low, high) in &pairs {
+            let truth = format!("SELECT friends FROM friendships WHERE low = {low} AND high = {high}");
+            let friends = keyspace.rows::<(bool,)>(&truth).await == [(true,)];
+            for (viewer, friend) in [(*low, *high), (*high, *low)] {
+                assert_eq!(sees(&second, viewer, friend).await, friends, "round {round}");
+            }
+        }
+    }
+}
