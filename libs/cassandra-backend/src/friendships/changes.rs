@@ -36,8 +36,8 @@ const KEPT: u64 = 2 * 24 * 60;
 const LOOK_AHEAD: u64 = 2;
 
 /// A note that is not acknowledged within this time after its minute was chosen may be in a minute that nobody reads
-/// any more: the change is refused.
-const NOTED_WITHIN: Duration = Duration::from_secs(30);
+/// any more: the change is refused. At most; tests have it shorter.
+pub(super) const NOTED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Minutes that ended this long ago get no new notes: [`NOTED_WITHIN`], and 90 s that the clocks of two machines may
 /// differ.
@@ -55,6 +55,7 @@ pub(super) struct Note {
 
 pub(super) struct Changes {
     session: Arc<CassandraSession>,
+    noted_within: Duration,
     add: PreparedStatement,
     remove: PreparedStatement,
     of_bucket: PreparedStatement,
@@ -79,13 +80,14 @@ impl Note {
 }
 
 impl Changes {
-    pub(super) async fn new(session: Arc<CassandraSession>) -> Result<Changes, PortError> {
+    pub(super) async fn new(session: Arc<CassandraSession>, noted_within: Duration) -> Result<Changes, PortError> {
         let add = "INSERT INTO friendship_changes (minute, bucket, low, high, nonce, since) VALUES (?, ?, ?, ?, ?, ?) \
              USING TIMESTAMP ?";
         let remove = "DELETE FROM friendship_changes USING TIMESTAMP ? \
              WHERE minute = ? AND bucket = ? AND low = ? AND high = ? AND nonce = ?";
         let of_bucket = "SELECT low, high, nonce, since FROM friendship_changes WHERE minute = ? AND bucket = ?";
         Ok(Changes {
+            noted_within: noted_within.min(NOTED_WITHIN),
             add: session.prepare(add, Kind::Repeatable).await?,
             remove: session.prepare(remove, Kind::Repeatable).await?,
             of_bucket: session.prepare(of_bucket, Kind::Repeatable).await?,
@@ -101,7 +103,7 @@ impl Changes {
         let minute = minute_of(clock.wall());
         let note = Note { pair, minute, nonce: rand::random(), since: minute };
         self.insert(note).await?;
-        if clock.monotonic().since(begun) > NOTED_WITHIN {
+        if clock.monotonic().since(begun) >= self.noted_within {
             return Err(unavailable("a change of friends could not be noted in time"));
         }
         Ok(note)

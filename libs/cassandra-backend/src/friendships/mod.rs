@@ -34,7 +34,7 @@ use scylla::value::CqlVarint;
 use crate::error::{damaged, refused, unavailable};
 use crate::session::{CassandraSession, Kind};
 use crate::value::{user as user_of, varint};
-use changes::{Changes, Note};
+use changes::{Changes, NOTED_WITHIN, Note};
 use pairs::{Pair, Pairs, State};
 use sweeps::Sweeps;
 
@@ -57,7 +57,7 @@ const MARGIN: usize = 256;
 /// Rows that `list` reads at a time.
 const LIST_PAGE: i32 = 500;
 
-/// What keeps reads of friendships and of notes short.
+/// What keeps reads of friendships and of notes short and complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FriendshipLimits {
     /// Ended friendships of one person that are kept. Above, each new friendship deletes up to 64 of those that began an
@@ -65,11 +65,14 @@ pub struct FriendshipLimits {
     pub ended_kept: usize,
     /// Notes at which one sweep ends, after the minute that it is at; the next sweep goes on from there.
     pub swept_at_once: usize,
+    /// A change is refused, as unavailable, if its note takes longer than this: a note that comes too late might never
+    /// be read. More than 30 s counts as 30 s.
+    pub noted_within: Duration,
 }
 
 impl Default for FriendshipLimits {
     fn default() -> FriendshipLimits {
-        FriendshipLimits { ended_kept: MAX_FRIENDS, swept_at_once: 10_000 }
+        FriendshipLimits { ended_kept: MAX_FRIENDS, swept_at_once: 10_000, noted_within: NOTED_WITHIN }
     }
 }
 
@@ -111,7 +114,7 @@ impl CassandraFriendships {
             rows: read("SELECT friend, level, WRITETIME(level) FROM visible_to WHERE viewer = ?").await?,
             count: read("SELECT COUNT(*) FROM visible_to WHERE viewer = ?").await?,
             pairs: Pairs::new(session.clone()).await?,
-            changes: Changes::new(session.clone()).await?,
+            changes: Changes::new(session.clone(), limits.noted_within).await?,
             sweeps: Sweeps::new(session.clone()).await?,
             limits,
             session,

@@ -123,6 +123,17 @@ async fn a_change_whose_note_was_given_away_can_no_longer_be_written() {
     assert!(sees(&graph, ada, grace).await && !sees(&graph, ada, carol).await, "nothing else has changed");
 }
 
+/// It may be in a minute that has been swept.
+#[tokio::test]
+async fn a_change_that_was_noted_too_late_is_not_written() {
+    let keyspace = Keyspace::new().await;
+    let limits = FriendshipLimits { noted_within: Duration::ZERO, ..FriendshipLimits::default() };
+    let graph = keyspace.friendships_with(limits).await;
+    let refusal = graph.add(UserId(1), UserId(2)).await.unwrap_err();
+    assert!(refusal.is_transient(), "{refusal}");
+    assert_eq!(keyspace.rows::<(i64,)>("SELECT epoch FROM friendships").await, []);
+}
+
 #[tokio::test]
 async fn a_note_that_was_left_behind_is_returned_until_it_is_announced() {
     let keyspace = Keyspace::new().await;
