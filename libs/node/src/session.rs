@@ -201,9 +201,13 @@ impl Session {
             return Taken::NotSharing;
         };
         let fix = self.shared().fix(self.user, report, generation);
-        let taken = self.registration.with_shard(|shard| shard.moved(&fix));
-        self.shared().carry_on(&fix, taken);
-        taken
+        self.registration.with_shard(|shard| {
+            let taken = shard.moved(&fix);
+            // Under the lock, so that a deletion comes before both or after both: the history is given no point of a user
+            // whom it has erased.
+            self.shared().carry_on(&fix, taken);
+            taken
+        })
     }
 
     /// `radius`: watch another radius; answered with the first page.

@@ -14,7 +14,34 @@ use super::members::Member;
 /// Of a full batch, one part in so many is left to positions that are sent again, as long as there are some.
 const SHARE_OF_AGAIN: usize = 4;
 
-/// Each user is in each queue at most once.
+/// What became of the positions that were queued to be sent. Over a shard's life `queued = replaced + taken + dropped +`
+/// [`Shard::outgoing`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// A position was queued, for the first time or once more.
+    pub queued: u64,
+    /// A newer one of the same user, or the same for another reason, was queued before it was taken.
+    pub replaced: u64,
+    /// It was taken to be sent.
+    pub taken: u64,
+    /// It expired, or its user was deleted or shares from elsewhere.
+    pub dropped: u64,
+}
+
+impl Sent {
+    /// The sum of both.
+    #[must_use]
+    pub fn and(self, other: Sent) -> Sent {
+        Sent {
+            queued: self.queued + other.queued,
+            replaced: self.replaced + other.replaced,
+            taken: self.taken + other.taken,
+            dropped: self.dropped + other.dropped,
+        }
+    }
+}
+
+/// Each user is in each queue at most once, as long as the user is here.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
     /// Users with a position that was not sent yet, oldest first.
@@ -23,23 +50,36 @@ pub(super) struct Outgoing {
     again: VecDeque<UserId>,
     /// Something was queued since that was last asked.
     grown: bool,
+    sent: Sent,
 }
 
 impl Outgoing {
     /// The member has a new position.
     pub(super) fn push_fresh(&mut self, user: UserId, member: &mut Member) {
-        if !std::mem::replace(&mut member.is_fresh, true) {
+        self.sent.queued += 1;
+        if std::mem::replace(&mut member.is_fresh, true) {
+            self.sent.replaced += 1;
+        } else {
             self.fresh.push_back(user);
             self.grown = true;
         }
     }
 
     fn push_again(&mut self, user: UserId, member: &mut Member) {
-        member.wants_again = true;
+        self.sent.queued += 1;
+        self.sent.replaced += u64::from(std::mem::replace(&mut member.wants_again, true));
         if !std::mem::replace(&mut member.is_in_again, true) {
             self.again.push_back(user);
             self.grown = true;
         }
+    }
+
+    /// Takes a member's position along, unless it has expired.
+    fn take(&mut self, member: &Member, now: MonotonicMs, batch: &mut Vec<Fix>) {
+        let live = member.last.as_deref().filter(|fix| fix.expires > now);
+        self.sent.taken += u64::from(live.is_some());
+        self.sent.dropped += u64::from(live.is_none());
+        batch.extend(live);
     }
 }
 
@@ -67,11 +107,12 @@ impl Shard {
         while batch.len() < max - reserved
             && let Some(user) = self.outgoing.fresh.pop_front()
         {
-            let Some(member) = self.members.get_mut(user) else { continue };
+            // Gone meanwhile, or gone, back and sent.
+            let Some(member) = self.members.get_mut(user).filter(|member| member.is_fresh) else { continue };
             member.is_fresh = false;
             // It is the newest: sending it again is not needed any more.
-            member.wants_again = false;
-            batch.extend(member.last.as_deref().filter(|fix| fix.expires > now));
+            self.outgoing.sent.replaced += u64::from(std::mem::take(&mut member.wants_again));
+            self.outgoing.take(member, now, batch);
         }
         while batch.len() < max
             && let Some(user) = self.outgoing.again.pop_front()
@@ -79,9 +120,41 @@ impl Shard {
             let Some(member) = self.members.get_mut(user) else { continue };
             member.is_in_again = false;
             if std::mem::take(&mut member.wants_again) {
-                batch.extend(member.last.as_deref().filter(|fix| fix.expires > now));
+                self.outgoing.take(member, now, batch);
             }
         }
+    }
+
+    /// The location cache has a newer position of this user than this one, which was taken in here. Returns whether a
+    /// connection here shares: it may have been superseded. Otherwise what is kept here is sent no more, unless it is
+    /// newer than this one: whoever took in the newer one sends that.
+    pub fn outdated(&mut self, fix: &Fix) -> bool {
+        let Some(member) = self.members.get_mut(fix.user) else { return false };
+        if member.sharing.is_some() {
+            return true;
+        }
+        if member.last.as_ref().is_some_and(|last| last.order <= fix.order) {
+            member.last = None;
+            self.members.settle(fix.user);
+        }
+        false
+    }
+
+    /// Removes from `users` those who have no position here to be sent, now or later.
+    pub fn retain_shared(&self, users: &mut Vec<UserId>, now: MonotonicMs) {
+        users.retain(|&user| self.last_shared(user, now).is_some());
+    }
+
+    /// Positions that are queued to be sent.
+    pub fn outgoing(&self) -> u64 {
+        let Sent { queued, replaced, taken, dropped } = self.outgoing.sent;
+        queued - replaced - taken - dropped - self.members.dropped
+    }
+
+    /// What became of positions that were queued to be sent, since the shard began.
+    pub fn sent(&self) -> Sent {
+        let sent = self.outgoing.sent;
+        Sent { dropped: sent.dropped + self.members.dropped, ..sent }
     }
 
     /// The newest position of a user that was taken in here and has not expired.
