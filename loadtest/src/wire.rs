@@ -121,7 +121,7 @@ mod tests {
         let fix = Fix {
             user: UserId(7),
             place: Place::new(Position::new(40.1, 116.2).unwrap()),
-            order: Order { generation: Generation(1), ts: TimestampMs(1_000) },
+            order: Order { generation: Generation(1), ts: TimestampMs(1_000), ..Order::default() },
             expires: MonotonicMs(1),
             policy: PolicyVersion(0),
             motion: Motion::UNKNOWN,

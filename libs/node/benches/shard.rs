@@ -60,7 +60,7 @@ impl City {
         Fix {
             user: UserId(user),
             place: Place::new(Position::new(lat, lon).unwrap()),
-            order: Order { generation: Generation(1), ts: TimestampMs(self.ts) },
+            order: Order { generation: Generation(1), ts: TimestampMs(self.ts), ..Order::default() },
             expires: MonotonicMs(600_000),
             policy: PolicyVersion(0),
             motion: Motion::UNKNOWN,

@@ -2,8 +2,9 @@
 //! here knows of sockets.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use model::{Fix, Generation, Meters, MonotonicMs, Order, Place, Position, Radius, SessionId, UserId};
+use model::{Fix, Generation, Meters, MonotonicMs, Order, Place, Position, Radius, Sequence, SessionId, UserId};
 use ports::{Claimed, Friendship, PortError, SessionKey};
 use protocol::client::{BadFrame, ErrorCode, Friend, Init, Limit, Nearby, PageCursor, Report, ServerFrame};
 use thiserror::Error;
@@ -304,12 +305,20 @@ impl Shared {
         Fix {
             user,
             place: Place::new(report.position),
-            order: Order { generation, ts: report.ts },
+            order: Order { generation, ts: report.ts, seq: self.next_sequence() },
             expires: self.clock.monotonic().after(self.settings.ttl),
             // The shard knows it.
             policy: model::PolicyVersion(0),
             motion: report.motion,
         }
+    }
+
+    /// The number of the next report, above all before.
+    fn next_sequence(&self) -> Sequence {
+        let now = self.clock.wall().0.saturating_mul(1_000);
+        let next = |last: u64| now.max(last.saturating_add(1));
+        let last = self.last_sequence.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
+        Sequence(next(last.unwrap_or_else(|last| last)))
     }
 
     /// Where a position goes that the shard has seen: on to the waist, to the history only, or nowhere.
@@ -331,7 +340,7 @@ impl Shared {
 
     /// An order that is none between two machines; see [`Break::OrderByWallClock`].
     fn received_now(&self) -> Order {
-        Order { generation: Generation(0), ts: self.clock.wall() }
+        Order { generation: Generation(0), ts: self.clock.wall(), ..Order::default() }
     }
 
     /// A page as its frame.

@@ -62,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) breaker: Breaker,
     pub(crate) sessions_begun: AtomicU64,
+    /// Of the report that was taken in last.
+    pub(crate) last_sequence: AtomicU64,
     pub(crate) call_rates: CallRates,
     pub(crate) members: Members,
     /// When a user's deletion was applied here, for as long as a call that began before it may still be under way.

@@ -54,7 +54,7 @@ fn fix(user: u64, step: u64) -> Fix {
     Fix {
         user: UserId(user),
         place: Place::new(Position::new(lat, 116.0).unwrap()),
-        order: Order { generation: Generation(1), ts: TimestampMs(step + 1) },
+        order: Order { generation: Generation(1), ts: TimestampMs(step + 1), ..Order::default() },
         expires: MonotonicMs(1_000_000_000),
         policy: PolicyVersion(0),
         motion: Motion::UNKNOWN,

@@ -130,7 +130,7 @@ impl World {
         Fix {
             user: UserId(user),
             place: Place::new(position),
-            order: Order { generation: Generation(1), ts: TimestampMs(self.clock) },
+            order: Order { generation: Generation(1), ts: TimestampMs(self.clock), ..Order::default() },
             expires: self.now.after(TTL),
             policy: PolicyVersion(self.applied + ahead),
             motion: Motion::UNKNOWN,

@@ -283,7 +283,7 @@ fn fix(user: UserId, position: Position, ts: TimestampMs, now: MonotonicMs) -> F
     Fix {
         user,
         place: Place::new(position),
-        order: Order { generation: GENERATION, ts },
+        order: Order { generation: GENERATION, ts, ..Order::default() },
         expires: now.after(TTL),
         policy: PolicyVersion(0),
         motion,

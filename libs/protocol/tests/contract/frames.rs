@@ -15,7 +15,7 @@ fn friend(motion: Motion) -> Friend {
     let fix = Fix {
         user: UserId(u64::MAX),
         place: Place::new(Position::new(39.98, 116.31).unwrap()),
-        order: Order { generation: Generation(3), ts: TimestampMs(1_735_689_600_000) },
+        order: Order { generation: Generation(3), ts: TimestampMs(1_735_689_600_000), ..Order::default() },
         expires: MonotonicMs(600_000),
         policy: PolicyVersion(0),
         motion,
