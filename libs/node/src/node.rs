@@ -168,8 +168,8 @@ impl Node {
     pub async fn stop(&self, patience: Duration) -> Result<(), PortError> {
         self.stop.cancel();
         let flushed = tokio::time::timeout(patience, async {
-            for pump in &self.shared.pumps {
-                pump.flush().await;
+            for shard in 0..self.shared.pumps.len() {
+                pump::flush(&self.shared, shard).await;
             }
             self.stop_pumps.cancel();
             self.tasks.close();

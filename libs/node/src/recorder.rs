@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use model::UserId;
+use model::{Fix, UserId};
 use parking_lot::Mutex;
 use ports::{HistoryPoint, PortError};
 use tokio::sync::oneshot;
@@ -175,4 +175,9 @@ async fn write(shared: &Shared) -> bool {
     recorder.done.reach(recorder.begun.load(Ordering::Acquire));
     durable.into_iter().for_each(|waits| drop(waits.send(outcome.clone())));
     outcome.is_ok()
+}
+
+/// What the history keeps of a fix.
+pub(crate) fn point(fix: &Fix) -> HistoryPoint {
+    HistoryPoint { user: fix.user, ts: fix.order.ts, position: fix.place.position(), motion: fix.motion }
 }
