@@ -165,6 +165,11 @@ impl Shared {
         true
     }
 
+    /// The position that the cache holds of a user; `None` also when it cannot be asked.
+    pub(crate) async fn read_from_cache(&self, user: UserId) -> Option<Fix> {
+        self.ask_cache(self.backends.cache.get_many(&[user])).await?.into_iter().next()?
+    }
+
     async fn ask_cache<T>(&self, call: impl Future<Output = Result<T, ports::PortError>>) -> Option<T> {
         if !self.breaker.closed(self.clock.monotonic()) {
             return None;

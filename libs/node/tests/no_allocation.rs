@@ -5,6 +5,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::{
     Fix, Generation, Level, MonotonicMs, Motion, Order, Place, PolicyVersion, Position, Radius, TimestampMs, UserId,
@@ -86,7 +87,7 @@ fn an_update_allocates_nothing() {
         for step in from..to {
             let now = MonotonicMs(1_000 + step * 100);
             for user in 0..FRIENDS {
-                shard.moved(&fix(user, step));
+                shard.moved(&fix(user, step), Duration::ZERO, now);
                 shard.heard(&fix(user, step), now);
             }
             shard.take_woken(usize::MAX, &mut woken);

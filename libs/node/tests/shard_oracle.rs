@@ -287,7 +287,7 @@ impl World {
                 let fix = self.fix(user, north, east, 0);
                 let Some(client) = self.clients.get_mut(&user) else { return };
                 client.place = Some(fix.place);
-                self.shard.moved(&fix);
+                self.shard.moved(&fix, Duration::ZERO, self.now);
                 // Its own friends hear of it too.
                 self.fixes.insert(user, fix);
                 self.shard.heard(&fix, self.now);

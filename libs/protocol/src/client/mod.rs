@@ -10,4 +10,4 @@ pub use cursor::{BadCursor, PageCursor};
 pub use friend_text::FriendTexts;
 pub(crate) use inbound::ClientFrameSchema;
 pub use inbound::{BadFrame, ClientFrame, Init, Limit, Report, decode, decode_reports};
-pub use outbound::{ErrorCode, ErrorFrame, Friend, GoneReason, Nearby, ServerFrame};
+pub use outbound::{ErrorCode, ErrorFrame, Friend, GoneReason, Nearby, Notice, NoticeCode, ServerFrame};
