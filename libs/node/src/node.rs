@@ -72,6 +72,7 @@ impl Node {
             metrics,
             breaker: Breaker::default(),
             sessions_begun: AtomicU64::new(0),
+            last_sequence: AtomicU64::new(0),
             call_rates: CallRates::default(),
             members: Members::default(),
             deleted: Mutex::default(),

@@ -70,7 +70,8 @@ impl Shared {
     pub(crate) fn directed(&self, fix: &Fix) {
         let shard = self.shard_of(fix.user);
         // One of our generation was posted elsewhere, and is published by the node that took it in.
-        self.with_shard(shard, |shard| shard.moved_elsewhere(fix));
+        let now = self.clock.monotonic();
+        self.with_shard(shard, |shard| shard.moved_elsewhere(fix, now));
         let ours = self.with_shard(shard, |shard| shard.generation_shared(fix.user));
         if let Some(ours) = ours.filter(|ours| *ours < fix.order.generation) {
             self.supersede(shard, fix.user, ours);
