@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -26,13 +27,41 @@ const MODULES: [&str; 4] = [
     "--add-exports=java.rmi/sun.rmi.registry=ALL-UNNAMED",
 ];
 
-/// One node that is a cluster by itself.
+/// One node: a cluster by itself, or of three.
 pub struct CassandraServer {
-    port: u16,
+    node: Node,
     more: &'static [&'static str],
     process: Mutex<Process>,
     // Dropped after the process that writes to it.
     data: Data,
+}
+
+/// What a node's configuration says of it.
+#[derive(Clone)]
+struct Node {
+    ip: Ipv4Addr,
+    /// Of clients; nodes talk to each other 10,000 above. The same on all nodes of a cluster: drivers expect that.
+    port: u16,
+    token: i64,
+    /// The addresses of all nodes.
+    seeds: String,
+    /// Whether a node keeps writes for another that is away.
+    hints: bool,
+}
+
+impl Node {
+    fn alone() -> Node {
+        let (ip, port) = (Ipv4Addr::LOCALHOST, free_port());
+        Node { ip, port, token: 0, seeds: format!("{ip}:{}", port + 10_000), hints: true }
+    }
+
+    fn of_three() -> [Node; 3] {
+        let port = free_port();
+        let ip = |last| Ipv4Addr::new(127, 0, 0, last);
+        let seeds = [1, 2, 3].map(|last| format!("{}:{}", ip(last), port + 10_000)).join(",");
+        let tokens = [(1, i64::MIN), (2, i64::MIN / 3), (3, i64::MAX / 3)];
+        tokens.map(|(last, token)| Node { ip: ip(last), port, token, seeds: seeds.clone(), hints: false })
+    }
 }
 
 impl CassandraServer {
@@ -59,20 +88,41 @@ impl CassandraServer {
         let library = fetch();
         let mut last = String::new();
         for _ in 0..3 {
-            let (port, data) = (free_port(), Data(Process::directory_for("cassandra-data")));
-            data.configure(port);
-            let process = data.run(&library, more);
-            match await_answer(&process, port) {
-                Ok(()) => return CassandraServer { port, more, process: Mutex::new(process), data },
+            match CassandraServer::start_node(Node::alone(), &library, more) {
+                Ok(server) => return server,
                 Err(failure) => last = failure,
             }
         }
         panic!("{last}");
     }
 
-    /// `127.0.0.1:port`.
+    /// Starts three that are one cluster, on 127.0.0.1 to 127.0.0.3. None keeps writes for another that is away: after
+    /// a restart a node has missed what happened meanwhile, as one that was away for longer than hints are kept.
+    ///
+    /// # Panics
+    ///
+    /// As [`CassandraServer::start`].
+    pub fn start_three() -> [CassandraServer; 3] {
+        let library = fetch();
+        let nodes = Node::of_three();
+        let servers = thread::scope(|scope| {
+            let start = |node| scope.spawn(|| CassandraServer::start_node(node, &library, &[]));
+            nodes.map(start).map(|starting| starting.join().expect("no panic"))
+        });
+        servers.map(|server| server.unwrap_or_else(|failure| panic!("{failure}")))
+    }
+
+    fn start_node(node: Node, library: &Path, more: &'static [&'static str]) -> Result<CassandraServer, String> {
+        let data = Data(Process::directory_for("cassandra-data"));
+        data.configure(&node);
+        let process = data.run(library, more);
+        await_answer(&process, &node)?;
+        Ok(CassandraServer { node, more, process: Mutex::new(process), data })
+    }
+
+    /// `ip:port`.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", self.node.ip, self.node.port)
     }
 
     /// How its process is.
@@ -96,7 +146,7 @@ impl CassandraServer {
     ///
     /// If it is refused or not answered.
     pub fn run(&self, cql: &str) {
-        crate::cql::run(self.port, cql).unwrap_or_else(|error| panic!("{cql}: {error}"));
+        crate::cql::run(self.node.ip, self.node.port, cql).unwrap_or_else(|error| panic!("{cql}: {error}"));
     }
 
     /// `kill -9`.
@@ -114,33 +164,35 @@ impl CassandraServer {
         let mut process = self.process.lock();
         process.kill();
         *process = self.data.run(&library, self.more);
-        await_answer(&process, self.port).unwrap_or_else(|failure| panic!("{failure}"));
+        await_answer(&process, &self.node).unwrap_or_else(|failure| panic!("{failure}"));
     }
 }
 
 impl Data {
     /// `commitlog_sync: batch`: with anything less a killed node loses what it acknowledged. The timeouts suit a
     /// machine that compiles beside.
-    fn configure(&self, port: u16) {
+    fn configure(&self, node: &Node) {
+        let Node { ip, port, token, seeds, hints } = node;
         let storage = port + 10_000;
         let yaml = format!(
             "cluster_name: nearby\n\
              num_tokens: 1\n\
-             initial_token: 0\n\
+             initial_token: {token}\n\
              auto_bootstrap: false\n\
              partitioner: org.apache.cassandra.dht.Murmur3Partitioner\n\
              endpoint_snitch: SimpleSnitch\n\
-             listen_address: 127.0.0.1\n\
-             rpc_address: 127.0.0.1\n\
+             listen_address: {ip}\n\
+             rpc_address: {ip}\n\
              storage_port: {storage}\n\
              native_transport_port: {port}\n\
              seed_provider: [{{class_name: org.apache.cassandra.locator.SimpleSeedProvider, \
-             parameters: [{{seeds: \"127.0.0.1:{storage}\"}}]}}]\n\
+             parameters: [{{seeds: \"{seeds}\"}}]}}]\n\
              commitlog_sync: batch\n\
              commitlog_segment_size: 8MiB\n\
              commitlog_total_space: 64MiB\n\
              concurrent_writes: 64\n\
              auto_snapshot: false\n\
+             hinted_handoff_enabled: {hints}\n\
              read_request_timeout: 5s\n\
              write_request_timeout: 5s\n\
              cas_contention_timeout: 5s\n"
@@ -190,14 +242,14 @@ impl Data {
     }
 }
 
-fn await_answer(process: &Process, port: u16) -> Result<(), String> {
-    process.try_wait_until("answering", PATIENCE, || says_supported(port).unwrap_or(false))?;
-    if process.is_running() { Ok(()) } else { Err(format!("port {port} is somebody else's")) }
+fn await_answer(process: &Process, node: &Node) -> Result<(), String> {
+    process.try_wait_until("answering", PATIENCE, || says_supported(node).unwrap_or(false))?;
+    if process.is_running() { Ok(()) } else { Err(format!("port {} is somebody else's", node.port)) }
 }
 
 /// Whether OPTIONS is answered with SUPPORTED, which comes once everything else is there.
-fn says_supported(port: u16) -> std::io::Result<bool> {
-    let mut connection = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+fn says_supported(node: &Node) -> std::io::Result<bool> {
+    let mut connection = TcpStream::connect((node.ip, node.port))?;
     connection.set_read_timeout(Some(Duration::from_secs(2)))?;
     connection.write_all(&[4, 0, 0, 0, 5, 0, 0, 0, 0])?;
     let mut answer = [0; 5];
@@ -247,8 +299,8 @@ mod tests {
     fn a_killed_node_comes_back() {
         let server = CassandraServer::start();
         server.kill();
-        assert!(says_supported(server.port).is_err());
+        assert!(says_supported(&server.node).is_err());
         server.restart();
-        assert!(says_supported(server.port).expect("an answer"));
+        assert!(says_supported(&server.node).expect("an answer"));
     }
 }

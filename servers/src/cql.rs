@@ -12,8 +12,8 @@ const STARTUP: u8 = 1;
 const QUERY: u8 = 7;
 
 /// Runs one statement, on a connection of its own.
-pub(crate) fn run(port: u16, cql: &str) -> Result<()> {
-    let mut connection = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+pub(crate) fn run(ip: Ipv4Addr, port: u16, cql: &str) -> Result<()> {
+    let mut connection = TcpStream::connect((ip, port))?;
     connection.set_read_timeout(Some(PATIENCE))?;
     // One entry: the version of the language.
     exchange(&mut connection, STARTUP, b"\0\x01\0\x0bCQL_VERSION\0\x053.0.0")?;

@@ -15,7 +15,7 @@ mod time;
 mod users;
 mod value;
 
-pub use friendships::{CassandraFriendships, Swept};
+pub use friendships::{CassandraFriendships, FriendshipLimits};
 pub use history::CassandraHistory;
 pub use migrate::{Migrated, Migrator};
 pub use options::{CassandraOptions, Replication};

@@ -1,5 +1,6 @@
 //! One node's connections to the database.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use scylla::deserialize::row::DeserializeRow;
 use scylla::errors::{ExecutionError, RequestAttemptError};
 use scylla::policies::load_balancing::DefaultPolicy;
 use scylla::policies::speculative_execution::SimpleSpeculativeExecutionPolicy;
+use scylla::response::PagingState;
 use scylla::response::query_result::QueryResult;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::batch::Batch;
@@ -48,6 +50,10 @@ pub(crate) enum Kind {
     Conditional,
     /// A read that first finishes what lightweight transactions have begun.
     Serial,
+    /// As `Repeatable`; fails unless every replica of every datacenter has taken it. It may have been taken by some.
+    RepeatableEverywhere,
+    /// As `Conditional`; fails unless every replica of every datacenter has the outcome. It may have taken place.
+    ConditionalEverywhere,
 }
 
 /// Connections to all nodes of the database. Statements prepared by it stay good when it connects anew.
@@ -82,9 +88,11 @@ impl CassandraSession {
 
     pub(crate) async fn prepare(&self, cql: &str, kind: Kind) -> Result<PreparedStatement, PortError> {
         let mut statement = Statement::new(cql).with_page_size(PAGE_ROWS);
-        statement.set_is_idempotent(!matches!(kind, Kind::Conditional));
-        if matches!(kind, Kind::Serial) {
-            statement.set_consistency(Consistency::LocalSerial);
+        statement.set_is_idempotent(!matches!(kind, Kind::Conditional | Kind::ConditionalEverywhere));
+        match kind {
+            Kind::Serial => statement.set_consistency(Consistency::LocalSerial),
+            Kind::RepeatableEverywhere | Kind::ConditionalEverywhere => statement.set_consistency(Consistency::All),
+            Kind::Repeatable | Kind::Conditional => {}
         }
         let session = self.current.read().clone();
         let prepared = timeout(self.options.connect_timeout, session.prepare(statement)).await;
@@ -108,6 +116,33 @@ impl CassandraSession {
         let rows = self.execute(statement, values).await?.into_rows_result().map_err(|_| damaged("row"))?;
         let rows = rows.rows::<R>().map_err(|_| damaged("row"))?;
         rows.map(|row| row.map_err(|_| damaged("row"))).collect()
+    }
+
+    /// Gives the rows of a read to `each`, a page at a time, until it breaks.
+    pub(crate) async fn scan<R>(
+        &self,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+        mut each: impl FnMut(R) -> Result<ControlFlow<()>, PortError>,
+    ) -> Result<(), PortError>
+    where
+        R: for<'row> DeserializeRow<'row, 'row>,
+    {
+        let mut page = PagingState::start();
+        loop {
+            let session = self.current.read().clone();
+            let (rows, next) = self.judge(session.execute_single_page(statement, &values, page).await).await?;
+            let rows = rows.into_rows_result().map_err(|_| damaged("row"))?;
+            for row in rows.rows::<R>().map_err(|_| damaged("row"))? {
+                if each(row.map_err(|_| damaged("row"))?)?.is_break() {
+                    return Ok(());
+                }
+            }
+            match next.into_paging_control_flow() {
+                ControlFlow::Break(()) => return Ok(()),
+                ControlFlow::Continue(next) => page = next,
+            }
+        }
     }
 
     /// Whether a lightweight transaction took place. After an error it may have.
@@ -138,7 +173,7 @@ impl CassandraSession {
         self.judge(session.execute_unpaged(statement, values).await).await
     }
 
-    async fn judge(&self, answer: Result<QueryResult, ExecutionError>) -> Result<QueryResult, PortError> {
+    async fn judge<Answer>(&self, answer: Result<Answer, ExecutionError>) -> Result<Answer, PortError> {
         match &answer {
             Err(error) if is_without_connection(error) => self.reconnect_if_it_stays_so().await,
             // A timeout says nothing about connections.

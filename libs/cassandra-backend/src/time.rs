@@ -1,8 +1,12 @@
 //! The timestamps that decide which of two writes of a cell stays.
 
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use ports::Clock;
+
+/// How far the clocks of two machines may be apart: ten times what a time service keeps them to.
+pub(crate) const CLOCK_ERROR: Duration = Duration::from_millis(250);
 
 /// The last one given by this process. One for all backends, so that whatever happens later in a process is later.
 static LAST: AtomicI64 = AtomicI64::new(0);
@@ -21,6 +25,11 @@ pub(crate) fn write_times(clock: Clock, count: usize) -> i64 {
 /// One timestamp.
 pub(crate) fn write_time(clock: Clock) -> i64 {
     write_times(clock, 1)
+}
+
+/// For a delete of what is written once and never again: above the write, also if that machine's clock is ahead.
+pub(crate) fn later_than_all(clock: Clock) -> i64 {
+    write_time(clock) + 120 * 1_000_000
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ use scylla::value::CqlVarint;
 
 use crate::error::{refused, unavailable};
 use crate::session::{CassandraSession, Kind};
-use crate::value::{user as user_of, varint};
+use crate::time::{later_than_all, write_time};
+use crate::value::{BUCKETS, bucket, user as user_of, varint};
 
 /// Rows of one call that are read at a time.
 const ABREAST: usize = 32;
@@ -37,6 +38,7 @@ pub struct CassandraUsers {
     add_subject_of: PreparedStatement,
     delete_subjects_of: PreparedStatement,
     list: PreparedStatement,
+    listed: PreparedStatement,
     list_add: PreparedStatement,
     list_remove: PreparedStatement,
 }
@@ -59,9 +61,14 @@ impl CassandraUsers {
             subjects_of: read("SELECT subject FROM subjects_of_user WHERE id = ?").await?,
             add_subject_of: read("INSERT INTO subjects_of_user (id, subject) VALUES (?, ?)").await?,
             delete_subjects_of: read("DELETE FROM subjects_of_user WHERE id = ?").await?,
-            list: session.prepare("SELECT id FROM users_being_deleted WHERE part = 0", Kind::Serial).await?,
-            list_add: change("INSERT INTO users_being_deleted (part, id) VALUES (0, ?) IF NOT EXISTS").await?,
-            list_remove: change("DELETE FROM users_being_deleted WHERE part = 0 AND id = ? IF EXISTS").await?,
+            list: read("SELECT id FROM users_being_deleted WHERE bucket = ?").await?,
+            listed: read("SELECT nonce FROM users_being_deleted WHERE bucket = ? AND id = ?").await?,
+            list_add: read("INSERT INTO users_being_deleted (bucket, id, nonce) VALUES (?, ?, ?) USING TIMESTAMP ?")
+                .await?,
+            list_remove: read(
+                "DELETE FROM users_being_deleted USING TIMESTAMP ? WHERE bucket = ? AND id = ? AND nonce = ?",
+            )
+            .await?,
             session,
         })
     }
@@ -90,6 +97,11 @@ impl CassandraUsers {
             }
         }
         Err(unavailable("no id was free"))
+    }
+
+    async fn unlist(&self, id: UserId, nonce: i64) -> Result<(), PortError> {
+        let at = later_than_all(self.session.clock());
+        self.session.run(&self.list_remove, (at, bucket(id), varint(id), nonce)).await
     }
 }
 
@@ -141,8 +153,14 @@ impl Users for CassandraUsers {
         if self.get(id).await?.is_none() {
             return Ok(false);
         }
-        self.session.applied(&self.list_add, (varint(id),)).await?;
-        self.session.applied(&self.mark, (varint(id),)).await
+        let nonce: i64 = rand::random();
+        let at = write_time(self.session.clock());
+        self.session.run(&self.list_add, (bucket(id), varint(id), nonce, at)).await?;
+        let marked = self.session.applied(&self.mark, (varint(id),)).await?;
+        if !marked {
+            self.unlist(id, nonce).await?;
+        }
+        Ok(marked)
     }
 
     /// The list last: a crash in between is taken up from it.
@@ -150,18 +168,24 @@ impl Users for CassandraUsers {
         if !self.get(id).await?.is_some_and(|user| user.deleting) {
             return Ok(());
         }
+        // Read before the user goes: what is listed later is about a user who was made anew.
+        let listed: Vec<(i64,)> = self.session.rows(&self.listed, (bucket(id), varint(id))).await?;
         let subjects: Vec<(String,)> = self.session.rows(&self.subjects_of, (varint(id),)).await?;
         for (subject,) in subjects {
             self.session.applied(&self.release_subject, (subject, varint(id))).await?;
         }
         self.session.run(&self.delete_subjects_of, (varint(id),)).await?;
         self.session.applied(&self.delete, (varint(id),)).await?;
-        self.session.applied(&self.list_remove, (varint(id),)).await.map(drop)
+        for (nonce,) in listed {
+            self.unlist(id, nonce).await?;
+        }
+        Ok(())
     }
 
     async fn deleting(&self) -> Result<Vec<UserId>, PortError> {
-        let rows: Vec<(CqlVarint,)> = self.session.rows(&self.list, ()).await?;
-        let listed: BTreeSet<UserId> = rows.iter().map(|(id,)| user_of(id)).collect::<Result<_, _>>()?;
+        let reads = (0..BUCKETS).map(|bucket| self.session.rows::<(CqlVarint,)>(&self.list, (bucket,)));
+        let rows: Vec<Vec<(CqlVarint,)>> = stream::iter(reads).buffer_unordered(ABREAST).try_collect().await?;
+        let listed: BTreeSet<UserId> = rows.iter().flatten().map(|(id,)| user_of(id)).collect::<Result<_, _>>()?;
         let users = self.get_many(&listed.into_iter().collect::<Vec<_>>()).await?;
         Ok(users.into_iter().flatten().filter(|user| user.deleting).map(|user| user.id).collect())
     }

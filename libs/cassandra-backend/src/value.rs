@@ -31,6 +31,14 @@ pub(crate) fn user(id: &CqlVarint) -> Result<UserId, PortError> {
     Ok(UserId(u64::from_be_bytes(bytes)))
 }
 
+/// Partitions that share what has to be found without knowing the users.
+pub(crate) const BUCKETS: i16 = 64;
+
+/// A user's bucket. Kept in the database: never changed without a migration.
+pub(crate) fn bucket(user: UserId) -> i16 {
+    (user.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58) as i16
+}
+
 /// A time that is stored.
 pub(crate) fn timestamp(ts: TimestampMs) -> Result<CqlTimestamp, PortError> {
     i64::try_from(ts.0).map(CqlTimestamp).map_err(|_| refused("a time is beyond what can be stored"))
@@ -65,5 +73,13 @@ mod tests {
             assert_eq!(user(&stored), Ok(UserId(id)));
         }
         assert!(user(&CqlVarint::from_signed_bytes_be(vec![1; 9])).is_err());
+    }
+    #[test]
+    fn neighbours_spread_over_all_buckets() {
+        let mut users = [0; BUCKETS as usize];
+        for user in 0..6_400 {
+            users[bucket(UserId(user)) as usize] += 1;
+        }
+        assert!(users.iter().all(|users| (80..=120).contains(users)), "{users:?}");
     }
 }

@@ -6,10 +6,8 @@ use model::{Fix, Meters, MonotonicMs, Position, SessionId, UserId};
 use ports::{HistoryPoint, PortError};
 use protocol::client::{BadFrame, Limit, Nearby, PageCursor, Report};
 
-use crate::pump::Outgoing;
-use crate::pump::point;
+use crate::recorder::point;
 use crate::session::Refused;
-use crate::shard::Taken;
 use crate::{Feed, Node, Session, Signal};
 
 /// What [`Node::nearby`] is asked.
@@ -99,9 +97,7 @@ impl Node {
             }
             let shard = shared.shard_of(user);
             let durable = shared.recorder.record(&points)?;
-            if let Taken::Newest(policy) = shared.with_shard(shard, |shard| shard.posted(&fix)) {
-                shared.pumps[shard].offer(Outgoing { fix: Fix { policy, ..fix }, fresh: false });
-            }
+            shared.with_shard(shard, |shard| shard.posted(&fix));
             durable
         };
         if let Some(sharing) = sharing {

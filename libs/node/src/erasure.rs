@@ -46,7 +46,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
         let erased = shared.erasures.take();
         let Some(end) = erased.iter().map(|(_, index)| *index).max() else { continue };
         // Together: each waits for what is under way now, and not for what the one before has let begin.
-        join_all(erased.iter().map(|(user, _)| shared.pumps[shared.shard_of(*user)].forget(*user))).await;
+        join_all(erased.iter().map(|(user, _)| shared.pumps[shared.shard_of(*user)].settled())).await;
         join_all(erased.iter().map(|(user, _)| shared.recorder.forget(*user))).await;
         remove_from_cache(&shared, erased.iter().map(|(user, _)| *user).collect()).await;
         while let Err(error) = shared.confirm_erased(end).await {

@@ -1,7 +1,7 @@
 //! The engine of one node, between the sockets and the ports.
 //!
-//! The way of one update, in reading order: [`session`](Session) takes it in, `shard` moves its owner, `pump` carries
-//! it to cache, history and broker; then, perhaps on another machine, `fanout` takes it from the inbox to the shards
+//! The way of one update, in reading order: [`session`](Session) takes it in, `shard` moves its owner, `recorder` takes
+//! it to the history, and `pump` to cache and broker; then, perhaps on another machine, `fanout` takes it from the inbox to the shards
 //! that watch its owner, `shard` marks who has news, `courier` goes to their connections, and those take it from their
 //! `feed`.
 //!

@@ -24,8 +24,6 @@ pub const SEND_BUFFER_BYTES: usize = 16 * 1024;
 /// Bytes held for a client that does not read, in the process and in the kernel.
 pub const SLOW_READER_BYTES: usize = 64 * 1024;
 
-/// Positions that wait in one shard's pump; above it only the newest of each user is kept.
-pub const PUMP_FIXES: usize = 8_192;
 /// Positions published in one go.
 pub const PUMP_BATCH: usize = 1_024;
 /// Points that wait to be written to the history; above it they are dropped and counted.
@@ -63,6 +61,8 @@ pub const CACHE_PATIENCE: Duration = Duration::from_millis(150);
 pub const CACHE_FAILURES: u32 = 3;
 /// How long it is left alone.
 pub const CACHE_REST: Duration = Duration::from_secs(1);
+/// How long the sharing devices may take to be looked up of users whose positions turned out to be old.
+pub const LOCATE_TIMEOUT: Duration = Duration::from_millis(150);
 /// How long one publish may take.
 pub const PUBLISH_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -107,4 +107,4 @@ const _: () = assert!(
 const _: () = assert!(KEEPALIVE.as_millis() + 2 * CONTROL_PATIENCE.as_millis() < ports::discovery::LEASE.as_millis());
 const _: () = assert!(3 * RENEW.as_secs() <= ports::sessions::ENTRY.as_secs(), "one failed turn loses no entry");
 const _: () = assert!(CACHE_PATIENCE.as_millis() < CONNECT_PATIENCE.as_millis());
-const _: () = assert!(PUMP_BATCH <= PUMP_FIXES && HISTORY_BATCH <= HISTORY_QUEUE);
+const _: () = assert!(HISTORY_BATCH <= HISTORY_QUEUE);

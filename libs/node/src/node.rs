@@ -189,8 +189,8 @@ impl Node {
     }
 
     async fn flush(&self) {
-        for pump in &self.shared.pumps {
-            pump.flush().await;
+        for shard in 0..self.shared.pumps.len() {
+            pump::flush(&self.shared, shard).await;
         }
     }
 }

@@ -1,5 +1,8 @@
-//! From the sessions to the waist: cache, history, broker, in batches, the next batch growing meanwhile. Round trips
-//! cost latency, never throughput, and no reader of a socket waits for them.
+//! From the sessions to the waist: cache, then broker, in batches, the next batch growing meanwhile. Round trips cost
+//! latency, never throughput, and no reader of a socket waits for them.
+//!
+//! The pump pulls: a shard says *who* has a position to be sent (`shard/outgoing.rs`), and the position is read when it is
+//! sent. What failed is kept as names, too. So nothing can overflow, and nothing older is sent after something newer.
 
 use std::future::poll_fn;
 use std::mem::replace;
@@ -7,11 +10,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
-use model::{Fix, MonotonicMs, UserId};
-use parking_lot::Mutex;
-use ports::{HistoryPoint, Publication, Put};
-use rustc_hash::FxHashMap;
+use model::{Fix, Generation, MonotonicMs, Order, UserId};
+use ports::{Publication, Put};
+use rustc_hash::FxHashSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -19,179 +22,103 @@ use crate::bell::Bell;
 use crate::limits;
 use crate::patience::within;
 use crate::planted::Break;
+use crate::shard::Shard;
 use crate::shared::Shared;
 use crate::watermark::Watermark;
 
-/// A position on its way.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Outgoing {
-    pub(crate) fix: Fix,
-    /// Has not been offered to the history yet.
-    pub(crate) fresh: bool,
-}
-
-#[derive(Default)]
-struct Waiting {
-    fixes: Vec<Outgoing>,
-    /// Where in `fixes` a user's position is.
-    index: FxHashMap<UserId, usize>,
-    /// Something did not fit: when there is room again, everybody's newest position is sent.
-    overflowed: bool,
-    /// Published, and still to be put into the cache, which did not take it: who connects later must find it there,
-    /// also when its sender is gone by then.
-    uncached: FxHashMap<UserId, Fix>,
-}
-
-/// One shard's pump. The newest position of a user takes the place of one that still waits.
+/// One shard's pump.
 #[derive(Default)]
 pub(crate) struct Pump {
-    waiting: Mutex<Waiting>,
-    bell: Bell,
+    wakeup: Bell,
+    /// How often positions were taken out of the shard, be it none; counted under its lock.
     begun: AtomicU64,
     done: Watermark,
 }
 
 impl Pump {
-    /// Puts a position in. Never waits.
-    pub(crate) fn offer(&self, outgoing: Outgoing) {
-        {
-            let mut waiting = self.waiting.lock();
-            let user = outgoing.fix.user;
-            if let Some(&at) = waiting.index.get(&user) {
-                let held = &mut waiting.fixes[at];
-                if held.fix.order <= outgoing.fix.order {
-                    *held = Outgoing { fresh: held.fresh || outgoing.fresh, ..outgoing };
-                }
-            } else if waiting.fixes.len() < limits::PUMP_FIXES {
-                let at = waiting.fixes.len();
-                waiting.index.insert(user, at);
-                waiting.fixes.push(outgoing);
-            } else {
-                waiting.overflowed = true;
-            }
-        }
-        self.bell.ring();
+    /// There is something to send.
+    pub(crate) fn wake(&self) {
+        self.wakeup.ring();
     }
 
-    /// Drops what waits of a user and waits until nothing of theirs is on its way any more.
-    pub(crate) async fn forget(&self, user: UserId) {
-        {
-            let mut waiting = self.waiting.lock();
-            let waiting = &mut *waiting;
-            waiting.uncached.remove(&user);
-            waiting.fixes.retain(|outgoing| outgoing.fix.user != user);
-            waiting.index = waiting.fixes.iter().enumerate().map(|(at, outgoing)| (outgoing.fix.user, at)).collect();
-        }
+    /// Waits until what is under way has been sent, or has failed. What a shard said before the call that there is of a
+    /// user is then nowhere outside of the shard.
+    pub(crate) async fn settled(&self) {
         self.done.wait_for(self.begun.load(Ordering::Acquire)).await;
     }
 
-    /// Waits until all that waits now has been sent once.
-    pub(crate) async fn flush(&self) {
-        while !self.waiting.lock().fixes.is_empty() {
-            self.bell.ring();
-            let begun = self.begun.load(Ordering::Acquire) + 1;
-            self.done.wait_for(begun).await;
-        }
-        self.done.wait_for(self.begun.load(Ordering::Acquire)).await;
+    /// What was taken out last is settled. One is under way at a time: so are all before it.
+    fn reached(&self) {
+        self.done.reach(self.begun.load(Ordering::Acquire));
     }
+}
 
-    /// Remembers what the cache did not take, as far as there is room.
-    fn owe_to_cache(&self, fixes: &[Fix]) {
-        let mut waiting = self.waiting.lock();
-        for fix in fixes {
-            match waiting.uncached.get(&fix.user).map(|owed| owed.order) {
-                // What was published late, because an earlier try failed.
-                Some(owed) if owed > fix.order => {}
-                None if waiting.uncached.len() >= limits::PUMP_FIXES => waiting.overflowed = true,
-                _ => {
-                    waiting.uncached.insert(fix.user, *fix);
-                }
-            }
-        }
+/// Waits until all that waits now in this shard has been sent once.
+pub(crate) async fn flush(shared: &Shared, shard: usize) {
+    let pump = &shared.pumps[shard];
+    while shared.shards[shard].lock().has_outgoing() {
+        pump.wake();
+        pump.done.wait_for(pump.begun.load(Ordering::Acquire) + 1).await;
     }
+    pump.settled().await;
+}
 
-    /// What is owed to the cache: up to a batch of it, less what has expired.
-    fn owed_to_cache(&self, now: MonotonicMs) -> Vec<Fix> {
-        let mut waiting = self.waiting.lock();
-        waiting.uncached.retain(|_, fix| fix.expires > now);
-        waiting.uncached.values().take(limits::PUMP_BATCH).copied().collect()
-    }
+/// What one shard's pump has to do again. Users, each with their newest position when the time comes.
+#[derive(Default)]
+struct Owed {
+    /// Published, and still to be put into the cache, which did not take it: who connects later must find it there, also
+    /// when its sender is gone by then.
+    uncached: FxHashSet<UserId>,
+    /// Not published for certain.
+    unconfirmed: FxHashSet<UserId>,
+}
 
-    /// The cache has taken these: not owed any more, unless something newer is.
-    fn paid_to_cache(&self, fixes: &[Fix]) {
-        let mut waiting = self.waiting.lock();
-        if waiting.uncached.is_empty() {
-            return;
-        }
-        for fix in fixes {
-            if waiting.uncached.get(&fix.user).is_some_and(|owed| owed.order <= fix.order) {
-                waiting.uncached.remove(&fix.user);
-            }
-        }
-    }
-
-    /// The next batch, and whether there was more than fitted.
-    fn take(&self, batch: &mut Vec<Outgoing>) -> bool {
-        batch.clear();
-        let mut waiting = self.waiting.lock();
-        let waiting = &mut *waiting;
-        if waiting.fixes.len() <= limits::PUMP_BATCH {
-            std::mem::swap(batch, &mut waiting.fixes);
-            waiting.index.clear();
-        } else {
-            batch.extend(waiting.fixes.drain(..limits::PUMP_BATCH));
-            waiting.index.clear();
-            waiting.index.extend(waiting.fixes.iter().enumerate().map(|(at, outgoing)| (outgoing.fix.user, at)));
-        }
-        if !batch.is_empty() {
-            // Under the lock: whoever finds nothing waiting also finds this batch counted as begun.
-            self.begun.fetch_add(1, Ordering::AcqRel);
-        }
-        waiting.fixes.is_empty() && std::mem::take(&mut waiting.overflowed)
+impl Owed {
+    /// The cache has these users' positions, or they have none any more.
+    fn paid(&mut self, users: &[UserId]) {
+        users.iter().for_each(|user| _ = self.uncached.remove(user));
     }
 }
 
 /// Runs one shard's pump until `stop`.
 pub(crate) async fn run(shared: Arc<Shared>, shard: usize, stop: CancellationToken) {
     let pump = &shared.pumps[shard];
-    let mut batch = Vec::new();
-    let mut unconfirmed: Vec<Outgoing> = Vec::new();
-    let mut owing = false;
+    let (mut batch, mut owed) = (Vec::new(), Owed::default());
     // Moments, not pauses: others who send all the time must not put them off. The timers of moments that are not to be
     // waited for are never made.
     let (mut retry_at, mut pay_at) = (Instant::now(), Instant::now());
     let mut stopped = pin!(stop.cancelled());
     loop {
+        let was_owed = (!owed.uncached.is_empty(), !owed.unconfirmed.is_empty());
         tokio::select! {
             biased;
             () = &mut stopped => return,
-            () = async { sleep_until(retry_at).await }, if !unconfirmed.is_empty() => {
-                unconfirmed.drain(..).for_each(|outgoing| pump.offer(outgoing));
+            () = async { sleep_until(retry_at).await }, if was_owed.1 => {
+                let again = std::mem::take(&mut owed.unconfirmed);
+                shared.with_shard(shard, |shard| again.into_iter().for_each(|user| shard.send_again(user)));
             }
-            () = async { sleep_until(pay_at).await }, if owing => {
-                owing = pay_cache(&shared, pump).await;
-                pay_at = Instant::now() + limits::CACHE_REST;
+            () = async { sleep_until(pay_at).await }, if was_owed.0 => {
+                let paid = pay_cache(&shared, shard, &mut batch, &mut owed).await;
+                pay_at = Instant::now() + if paid { Duration::ZERO } else { limits::CACHE_REST };
             }
-            () = pump.bell.rung() => let_others_pass().await,
+            () = pump.wakeup.rung() => {
+                let_others_pass().await;
+                let outgoing = |shard: &mut Shard, now, batch: &mut _| {
+                    shard.take_outgoing(limits::PUMP_BATCH, now, batch);
+                };
+                if take(&shared, shard, outgoing, &mut batch) {
+                    send(&shared, shard, &mut batch, &mut owed).await;
+                    // There may be more, and nobody else says so.
+                    pump.wake();
+                }
+                pump.reached();
+            }
         }
-        loop {
-            let overflowed = pump.take(&mut batch);
-            if batch.is_empty() {
-                break;
-            }
-            let (paid, confirmed) = (!owing, unconfirmed.is_empty());
-            owing |= !send(&shared, shard, &mut batch, &mut unconfirmed).await;
-            if paid && owing {
-                pay_at = Instant::now() + limits::CACHE_REST;
-            }
-            if confirmed && !unconfirmed.is_empty() {
-                retry_at = Instant::now() + limits::RETRY;
-            }
-            // One is sent at a time: all that were begun are done.
-            pump.done.reach(pump.begun.load(Ordering::Acquire));
-            if overflowed {
-                shared.publish_again(shard, |_| true);
-            }
+        if !was_owed.0 && !owed.uncached.is_empty() {
+            pay_at = Instant::now() + limits::CACHE_REST;
+        }
+        if !was_owed.1 && !owed.unconfirmed.is_empty() {
+            retry_at = Instant::now() + limits::RETRY;
         }
     }
 }
@@ -210,51 +137,89 @@ async fn let_others_pass() {
     .await;
 }
 
-/// Puts what is owed into the cache, and publishes it again: who looked there in vain meanwhile hears of it. Returns
-/// whether more is owed.
-async fn pay_cache(shared: &Shared, pump: &Pump) -> bool {
-    let owed = pump.owed_to_cache(shared.clock.monotonic());
-    if owed.is_empty() {
-        return false;
+/// Reads positions out of the shard, and counts them as under way. Returns whether there are some.
+fn take(
+    shared: &Shared,
+    shard: usize,
+    read: impl FnOnce(&mut Shard, MonotonicMs, &mut Vec<Fix>),
+    batch: &mut Vec<Fix>,
+) -> bool {
+    batch.clear();
+    {
+        let mut locked = shared.shards[shard].lock();
+        read(&mut locked, shared.clock.monotonic(), batch);
+        // Under the lock: whoever finds nothing in the shard also finds this batch counted.
+        shared.pumps[shard].begun.fetch_add(1, Ordering::AcqRel);
     }
-    if shared.put_into_cache(&owed).await.is_some() {
-        pump.paid_to_cache(&owed);
-        owed.into_iter().for_each(|fix| pump.offer(Outgoing { fix, fresh: false }));
+    if shared.plants(Break::OrderByWallClock) {
+        batch.iter_mut().for_each(|fix| fix.order = shared.received_now());
     }
-    true
+    !batch.is_empty()
 }
 
-/// The second half of one update's way to the waist. The order matters: whoever is told to read the cache instead of
-/// a message that was lost must find it there. Returns whether the cache took its part.
-async fn send(shared: &Shared, shard: usize, batch: &mut Vec<Outgoing>, unconfirmed: &mut Vec<Outgoing>) -> bool {
+/// The second half of one update's way to the waist. The order matters: whoever is told to read the cache instead of a
+/// message that was lost must find it there.
+async fn send(shared: &Shared, shard: usize, batch: &mut Vec<Fix>, owed: &mut Owed) {
     if shared.plants(Break::PublishBeforeCache) {
-        unconfirmed.extend(publish(shared, batch).await);
-        return put(shared, shard, batch).await;
+        publish(shared, batch, owed).await;
+        put(shared, shard, batch, owed).await;
+        return;
     }
-    let cached = put(shared, shard, batch).await;
-    shared.recorder.offer(batch.iter().filter(|outgoing| outgoing.fresh).map(|outgoing| point(&outgoing.fix)));
-    unconfirmed.extend(publish(shared, batch).await);
-    cached
+    put(shared, shard, batch, owed).await;
+    publish(shared, batch, owed).await;
 }
 
-/// Puts the batch into the cache, and takes out of it what turns out to be old. Returns whether the cache took it.
-async fn put(shared: &Shared, shard: usize, batch: &mut Vec<Outgoing>) -> bool {
-    let pump = &shared.pumps[shard];
-    let fixes: Vec<Fix> = batch.iter().map(|outgoing| outgoing.fix).collect();
-    let Some(puts) = shared.put_into_cache(&fixes).await else {
-        pump.owe_to_cache(&fixes);
+/// Puts a batch of what the cache missed into it, and publishes it once more: who looked there in vain meanwhile hears of
+/// it. Returns whether the cache took it.
+async fn pay_cache(shared: &Shared, shard: usize, batch: &mut Vec<Fix>, owed: &mut Owed) -> bool {
+    let settled = || shared.pumps[shard].reached();
+    let users: Vec<UserId> = owed.uncached.iter().take(limits::PUMP_BATCH).copied().collect();
+    let last = |shard: &mut Shard, now, batch: &mut Vec<Fix>| {
+        batch.extend(users.iter().filter_map(|&user| shard.last_shared(user, now)));
+    };
+    if !take(shared, shard, last, batch) {
+        // Expired, deleted, or shared from elsewhere.
+        owed.paid(&users);
+        settled();
+        return true;
+    }
+    let is_taken = put(shared, shard, batch, owed).await;
+    if is_taken {
+        owed.paid(&users);
+        publish(shared, batch, owed).await;
+    }
+    settled();
+    is_taken
+}
+
+/// Puts the batch into the cache, and takes out of it what turns out to be old: its user shares from elsewhere. Returns
+/// whether the cache took it.
+async fn put(shared: &Shared, shard: usize, batch: &mut Vec<Fix>, owed: &mut Owed) -> bool {
+    let Some(puts) = shared.put_into_cache(batch).await else {
+        owed.uncached.extend(batch.iter().map(|fix| fix.user));
         return false;
     };
-    pump.paid_to_cache(&fixes);
-    stop_stale(shared, shard, batch, &puts).await;
+    if !owed.uncached.is_empty() {
+        batch.iter().for_each(|fix| _ = owed.uncached.remove(&fix.user));
+    }
+    let mut puts = puts.iter();
+    let mut stale = Vec::new();
+    batch.retain(|fix| {
+        let is_stale = puts.next() == Some(&Put::Stale);
+        stale.extend(Some(*fix).filter(|_| is_stale));
+        !is_stale
+    });
+    if !stale.is_empty() {
+        shared.check_superseded(shard, &stale).await;
+    }
     true
 }
 
-/// Publishes the batch, and returns what has to be published again.
-async fn publish(shared: &Shared, batch: &[Outgoing]) -> Vec<Outgoing> {
-    let publications: Vec<Publication> = batch.iter().map(|outgoing| Publication::Location(outgoing.fix)).collect();
+/// Publishes the batch, and remembers whose position has to be published again.
+async fn publish(shared: &Shared, batch: &[Fix], owed: &mut Owed) {
+    let publications: Vec<Publication> = batch.iter().map(|fix| Publication::Location(*fix)).collect();
     let failed = match within(limits::PUBLISH_PATIENCE, shared.backends.broker.publish(&publications)).await {
-        Ok(Ok(())) => return Vec::new(),
+        Ok(Ok(())) => return,
         Ok(Err(failed)) => {
             tracing::warn!(?failed, "publishing failed and will be tried again");
             failed.indexes
@@ -265,26 +230,12 @@ async fn publish(shared: &Shared, batch: &[Outgoing]) -> Vec<Outgoing> {
         }
     };
     shared.metrics.failure("broker");
-    failed.into_iter().filter_map(|at| batch.get(at)).map(|outgoing| Outgoing { fresh: false, ..*outgoing }).collect()
+    owed.unconfirmed.extend(failed.into_iter().filter_map(|at| batch.get(at)).map(|fix| fix.user));
 }
 
-/// Takes out of the batch what is older than the cache has: its user shares from elsewhere.
-async fn stop_stale(shared: &Shared, shard: usize, batch: &mut Vec<Outgoing>, puts: &[Put]) {
-    let mut puts = puts.iter();
-    let mut stale = Vec::new();
-    batch.retain(|outgoing| {
-        let keep = puts.next() != Some(&Put::Stale);
-        if !keep {
-            stale.push(outgoing.fix);
-        }
-        keep
-    });
-    for fix in stale {
-        shared.check_superseded(shard, &fix).await;
+impl Shared {
+    /// An order that is none between two machines; see [`Break::OrderByWallClock`].
+    fn received_now(&self) -> Order {
+        Order { generation: Generation(0), ts: self.clock.wall() }
     }
-}
-
-/// What the history keeps of a fix.
-pub(crate) fn point(fix: &Fix) -> HistoryPoint {
-    HistoryPoint { user: fix.user, ts: fix.order.ts, position: fix.place.position(), motion: fix.motion }
 }

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::UserId;
+use model::{Fix, UserId};
 use parking_lot::Mutex;
 use ports::{HistoryPoint, LocationHistory, PortError};
 use rustc_hash::FxHashMap;
@@ -344,6 +344,11 @@ async fn write_all(recorder: &Recorder, history: &dyn LocationHistory) -> bool {
         }
     }
     true
+}
+
+/// What the history keeps of a fix.
+pub(crate) fn point(fix: &Fix) -> HistoryPoint {
+    HistoryPoint { user: fix.user, ts: fix.order.ts, position: fix.place.position(), motion: fix.motion }
 }
 
 #[cfg(test)]

@@ -6,10 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use model::{Fix, Generation, MonotonicMs, NodeId, SessionId, UserId};
 use parking_lot::Mutex;
 use ports::{Channel, Claimed, PortError, Publication, SessionKey, Sharing};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::limits;
@@ -69,21 +70,26 @@ impl Shared {
     pub(crate) fn directed(&self, fix: &Fix) {
         let shard = self.shard_of(fix.user);
         // One of our generation was posted elsewhere, and is published by the node that took it in.
-        self.with_shard(shard, |shard| shard.moved(fix));
+        self.with_shard(shard, |shard| shard.moved_elsewhere(fix));
         let ours = self.with_shard(shard, |shard| shard.generation_shared(fix.user));
         if let Some(ours) = ours.filter(|ours| *ours < fix.order.generation) {
             self.supersede(shard, fix.user, ours);
         }
     }
 
-    /// The cache holds a newer position than this one of ours: either a later one of the same device, or another
-    /// device shares now, and ours watches from here on.
-    pub(crate) async fn check_superseded(&self, shard: usize, fix: &Fix) {
-        let Ok(Some(sharing)) = self.backends.sessions.locate(fix.user).await else { return };
-        if sharing.generation <= fix.order.generation {
-            return;
+    /// The cache holds newer positions than these of ours: either later ones of the same device, or another device shares
+    /// now, and ours watches from here on. All are looked up at once, so that a registry that hangs holds up the pump
+    /// once, for [`limits::LOCATE_TIMEOUT`]; who could not be looked up is with the next stale position.
+    pub(crate) async fn check_superseded(&self, shard: usize, fixes: &[Fix]) {
+        let deadline = Instant::now() + limits::LOCATE_TIMEOUT;
+        let located = fixes.iter().map(|fix| timeout_at(deadline, self.backends.sessions.locate(fix.user)));
+        for (fix, located) in fixes.iter().zip(join_all(located).await) {
+            if let Ok(Ok(Some(sharing))) = located
+                && sharing.generation > fix.order.generation
+            {
+                self.supersede(shard, fix.user, fix.order.generation);
+            }
         }
-        self.supersede(shard, fix.user, fix.order.generation);
     }
 
     /// Whoever shares here under this generation or an older one watches from now on.

@@ -12,8 +12,8 @@ use crate::feed::{Feed, Registration};
 use crate::limits;
 use crate::metrics::Outcome;
 use crate::planted::Break;
-use crate::pump::{Outgoing, point};
 use crate::rate::Bucket;
+use crate::recorder::point;
 use crate::shard::{Page, Shard, Taken, ViewerId};
 use crate::shared::Shared;
 use crate::signal::Signal;
@@ -185,7 +185,7 @@ impl Session {
             return Err(wrong.into());
         }
         match self.take(report) {
-            Taken::Newest(_) | Taken::Stale => Ok(()),
+            Taken::Newest | Taken::Stale => Ok(()),
             Taken::NotSharing => Err(bad(
                 ErrorCode::NotSharing,
                 "this connection watches: init had no position, or another device of this user shares since; to share from here, connect again with a position in init",
@@ -202,7 +202,7 @@ impl Session {
         };
         let fix = self.shared().fix(self.user, report, generation);
         let taken = self.registration.with_shard(|shard| shard.moved(&fix));
-        self.shared().carry_on(self.registration.shard, &fix, taken);
+        self.shared().carry_on(&fix, taken);
         taken
     }
 
@@ -312,26 +312,19 @@ impl Shared {
         }
     }
 
-    /// Where a position goes that the shard has seen: on to the waist, to the history only, or nowhere.
-    pub(crate) fn carry_on(&self, shard: usize, fix: &Fix, taken: Taken) {
-        match taken {
-            Taken::Newest(policy) => {
-                self.metrics.update(Outcome::Newest);
-                let order = if self.plants(Break::OrderByWallClock) { self.received_now() } else { fix.order };
-                self.pumps[shard].offer(Outgoing { fix: Fix { policy, order, ..*fix }, fresh: true });
-            }
-            Taken::Stale => {
-                // A queue that a phone kept while it was offline arrives late and out of order.
-                self.metrics.update(Outcome::Late);
-                self.recorder.offer([point(fix)]);
-            }
-            Taken::NotSharing => self.metrics.update(Outcome::NotSharing),
+    /// Where a position goes that the shard has seen: if it is the newest, the pump carries it to the waist; in any case
+    /// of a device that shares it goes to the history. Every one of them, also those that are replaced by a newer one
+    /// before the pump comes to them, and those of a queue that a phone kept while it was offline.
+    pub(crate) fn carry_on(&self, fix: &Fix, taken: Taken) {
+        let outcome = match taken {
+            Taken::Newest => Outcome::Newest,
+            Taken::Stale => Outcome::Late,
+            Taken::NotSharing => Outcome::NotSharing,
+        };
+        self.metrics.update(outcome);
+        if taken != Taken::NotSharing {
+            self.recorder.offer([point(fix)]);
         }
-    }
-
-    /// An order that is none between two machines; see [`Break::OrderByWallClock`].
-    fn received_now(&self) -> Order {
-        Order { generation: Generation(0), ts: self.clock.wall() }
     }
 
     /// A page as its frame.

@@ -18,7 +18,7 @@ use crate::metrics::Metrics;
 use crate::pairs::PairReads;
 use crate::patience::within;
 use crate::planted::Break;
-use crate::pump::{Outgoing, Pump};
+use crate::pump::Pump;
 use crate::rate::CallRates;
 use crate::recorder::Recorder;
 use crate::registry::Members;
@@ -86,7 +86,8 @@ impl Shared {
         SessionId(self.sessions_begun.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// Does something with a shard, and sends the courier to whoever has news by it.
+    /// Does something with a shard, sends the courier to whoever has news by it, and wakes the pump if there is something
+    /// to carry.
     pub(crate) fn with_shard<R>(&self, shard: usize, verb: impl FnOnce(&mut Shard) -> R) -> R {
         let (result, begun) = self.with_interests(shard, |shard, _| verb(shard));
         debug_assert!(begun.is_empty());
@@ -101,7 +102,7 @@ impl Shared {
         verb: impl FnOnce(&mut Shard, &mut Interests) -> R,
     ) -> (R, Vec<UserId>) {
         let mut interests = Interests::default();
-        let (result, tally, has_woken) = {
+        let (result, tally, has_woken, has_outgoing) = {
             let mut locked = self.shards[shard].lock();
             let result = verb(&mut locked, &mut interests);
             // Under the shard's lock, or the end of one interest could overtake the beginning of the next.
@@ -109,11 +110,14 @@ impl Shared {
             interests.ended.iter().filter(|&&user| !locked.watches(user)).for_each(|&user| {
                 self.interest.end(shard, user, self.clock.monotonic());
             });
-            (result, locked.take_tally(), locked.has_woken())
+            (result, locked.take_tally(), locked.has_woken(), locked.take_outgoing_grown())
         };
         self.metrics.tally(tally);
         if has_woken {
             self.couriers[shard].ring();
+        }
+        if has_outgoing {
+            self.pumps[shard].wake();
         }
         (result, interests.begun)
     }
@@ -135,14 +139,12 @@ impl Shared {
 
     /// Sends the last position of our own users again, those that `which` picks.
     pub(crate) fn publish_again(&self, shard: usize, which: impl Fn(UserId) -> bool) {
-        let now = self.clock.monotonic();
-        let fixes: Vec<Fix> = self.shards[shard]
-            .lock()
-            .all_shared()
-            .filter(|fix| which(fix.user) && fix.expires > now)
-            .copied()
-            .collect();
-        fixes.into_iter().for_each(|fix| self.pumps[shard].offer(Outgoing { fix, fresh: false }));
+        // Which they are takes longer to tell than to list them: not under the lock that every update takes.
+        let mut users: Vec<UserId> = self.shards[shard].lock().all_shared().collect();
+        users.retain(|&user| which(user));
+        for users in users.chunks(limits::PUMP_BATCH) {
+            self.with_shard(shard, |shard| users.iter().for_each(|&user| shard.send_again(user)));
+        }
     }
 
     /// What became of each put; `None` when the cache did not take them, which delays nothing.

@@ -1,4 +1,8 @@
 //! The row of a pair, and the two rows that are derived from it.
+//!
+//! What has ended is written as ended and stays: a deleted or expired row is forgotten by the replicas that had the end
+//! of it, and one that missed the end brings the friendship back. [`Pairs::erase`] is the only place that deletes rows,
+//! after every replica has them as ended, so that nothing worse than an ended row can come back.
 
 use std::sync::Arc;
 
@@ -6,14 +10,11 @@ use model::UserId;
 use ports::PortError;
 use scylla::statement::prepared::PreparedStatement;
 
-use super::EXACT;
+use super::{ATTEMPTS, EXACT, OFF};
+use crate::error::unavailable;
 use crate::session::{CassandraSession, Kind};
 use crate::time::write_time;
 use crate::value::varint;
-
-/// Seconds until the row of an ended friendship goes: longer than any write can be under way. Its successor's epoch is
-/// a time, and so above the epochs of before all the same.
-const ENDED_TTL_S: i32 = 30 * 86_400;
 
 /// Two different people, the lower id first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,7 +26,9 @@ pub(super) struct Pair {
 /// What a pair's row says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct State {
-    /// When it became so, in microseconds; at least the previous + 1.
+    /// Goes up with every change. A friendship that begins has the time of this, in microseconds, or the previous + 1
+    /// if that is later. All other changes have the previous + 1: what deletes a pair's rows is then no later than when
+    /// the friendship began, and below the epoch of the next beginning by any machine's clock.
     pub(super) epoch: i64,
     pub(super) friends: bool,
 }
@@ -34,8 +37,11 @@ pub(super) struct Pairs {
     session: Arc<CassandraSession>,
     read: PreparedStatement,
     change: PreparedStatement,
-    show: PreparedStatement,
-    hide: PreparedStatement,
+    change_everywhere: PreparedStatement,
+    delete_everywhere: PreparedStatement,
+    derive: PreparedStatement,
+    derive_everywhere: PreparedStatement,
+    delete_derived_everywhere: PreparedStatement,
 }
 
 impl Pair {
@@ -43,21 +49,33 @@ impl Pair {
     pub(super) fn of(one: UserId, other: UserId) -> Option<Pair> {
         (one != other).then(|| Pair { low: one.min(other), high: one.max(other) })
     }
+
+    pub(super) fn has(&self, user: UserId) -> bool {
+        self.low == user || self.high == user
+    }
+
+    /// Viewer and friend of the two derived rows.
+    fn directions(self) -> [(UserId, UserId); 2] {
+        [(self.low, self.high), (self.high, self.low)]
+    }
 }
 
 impl Pairs {
     pub(super) async fn new(session: Arc<CassandraSession>) -> Result<Pairs, PortError> {
         let read = "SELECT epoch, friends FROM friendships WHERE low = ? AND high = ?";
         // A pair without a row has no epoch: `IF epoch = null`.
-        let change =
-            "UPDATE friendships USING TTL ? SET epoch = ?, friends = ? WHERE low = ? AND high = ? IF epoch = ?";
-        let show = "INSERT INTO visible_to (viewer, friend, level) VALUES (?, ?, ?) USING TIMESTAMP ?";
-        let hide = "DELETE FROM visible_to USING TIMESTAMP ? WHERE viewer = ? AND friend = ?";
+        let change = "UPDATE friendships SET epoch = ?, friends = ? WHERE low = ? AND high = ? IF epoch = ?";
+        let delete = "DELETE FROM friendships WHERE low = ? AND high = ? IF epoch = ?";
+        let derive = "INSERT INTO visible_to (viewer, friend, level) VALUES (?, ?, ?) USING TIMESTAMP ?";
+        let delete_derived = "DELETE FROM visible_to USING TIMESTAMP ? WHERE viewer = ? AND friend = ?";
         Ok(Pairs {
             read: session.prepare(read, Kind::Serial).await?,
             change: session.prepare(change, Kind::Conditional).await?,
-            show: session.prepare(show, Kind::Repeatable).await?,
-            hide: session.prepare(hide, Kind::Repeatable).await?,
+            change_everywhere: session.prepare(change, Kind::ConditionalEverywhere).await?,
+            delete_everywhere: session.prepare(delete, Kind::ConditionalEverywhere).await?,
+            derive: session.prepare(derive, Kind::Repeatable).await?,
+            derive_everywhere: session.prepare(derive, Kind::RepeatableEverywhere).await?,
+            delete_derived_everywhere: session.prepare(delete_derived, Kind::RepeatableEverywhere).await?,
             session,
         })
     }
@@ -76,26 +94,77 @@ impl Pairs {
         before: Option<State>,
         friends: bool,
     ) -> Result<Option<State>, PortError> {
+        let next = before.map_or(0, |state| state.epoch.saturating_add(1));
+        let begins = friends && !before.is_some_and(|state| state.friends);
+        let now = if begins || before.is_none() { write_time(self.session.clock()) } else { 0 };
+        let epoch = now.max(next);
+        self.write(&self.change, pair, before, State { epoch, friends }).await
+    }
+
+    /// Gives the pair a new epoch, derives from it, and leaves it as it is otherwise: a change that was begun before
+    /// and has not been written never will be.
+    pub(super) async fn renew(&self, pair: Pair) -> Result<(), PortError> {
+        for _ in 0..ATTEMPTS {
+            let before = self.read(pair).await?;
+            let friends = before.is_some_and(|state| state.friends);
+            if let Some(state) = self.change(pair, before, friends).await? {
+                return self.derive(pair, state).await;
+            }
+        }
+        Err(unavailable("a friendship is changed too often"))
+    }
+
+    async fn write(
+        &self,
+        statement: &PreparedStatement,
+        pair: Pair,
+        before: Option<State>,
+        state: State,
+    ) -> Result<Option<State>, PortError> {
         let known = before.map(|state| state.epoch);
-        let epoch = write_time(self.session.clock()).max(known.map_or(0, |known| known.saturating_add(1)));
-        let ttl = if friends { 0 } else { ENDED_TTL_S };
-        let values = (ttl, epoch, friends, varint(pair.low), varint(pair.high), known);
-        let applied = self.session.applied(&self.change, values).await?;
-        Ok(applied.then_some(State { epoch, friends }))
+        let values = (state.epoch, state.friends, varint(pair.low), varint(pair.high), known);
+        let applied = self.session.applied(statement, values).await?;
+        Ok(applied.then_some(state))
     }
 
     /// Writes what both see.
     pub(super) async fn derive(&self, pair: Pair, state: State) -> Result<(), PortError> {
-        tokio::try_join!(self.derive_one(pair.low, pair.high, state), self.derive_one(pair.high, pair.low, state),)?;
-        Ok(())
+        self.derive_by(&self.derive, pair, state).await
     }
 
-    async fn derive_one(&self, viewer: UserId, friend: UserId, state: State) -> Result<(), PortError> {
-        let (viewer, friend) = (varint(viewer), varint(friend));
-        if state.friends {
-            self.session.run(&self.show, (viewer, friend, EXACT, state.epoch)).await
-        } else {
-            self.session.run(&self.hide, (state.epoch, viewer, friend)).await
-        }
+    async fn derive_by(&self, statement: &PreparedStatement, pair: Pair, state: State) -> Result<(), PortError> {
+        let level = if state.friends { EXACT } else { OFF };
+        let write =
+            |(viewer, friend)| self.session.run(statement, (varint(viewer), varint(friend), level, state.epoch));
+        let [low, high] = pair.directions().map(write);
+        tokio::try_join!(low, high).map(drop)
+    }
+
+    /// Deletes the rows of a pair who are no friends. `seen` is the timestamp of a derived row.
+    ///
+    /// Fails if not every replica takes part; then rows may stay, as ended. May be repeated: the derived rows go last,
+    /// so that they lead here again. Does nothing for a pair who have become friends.
+    pub(super) async fn erase(&self, pair: Pair, seen: i64) -> Result<(), PortError> {
+        let at = match self.read(pair).await? {
+            Some(state) if state.friends => return Ok(()),
+            Some(before) => {
+                let state = State { epoch: before.epoch.saturating_add(1), friends: false };
+                if self.write(&self.change_everywhere, pair, Some(before), state).await?.is_none() {
+                    return Ok(());
+                }
+                self.derive_by(&self.derive_everywhere, pair, state).await?;
+                let values = (varint(pair.low), varint(pair.high), state.epoch);
+                if !self.session.applied(&self.delete_everywhere, values).await? {
+                    return Ok(());
+                }
+                state.epoch
+            }
+            // The pair's row is deleted only when every replica has the derived rows as ended.
+            None => seen,
+        };
+        let delete =
+            |(viewer, friend)| self.session.run(&self.delete_derived_everywhere, (at, varint(viewer), varint(friend)));
+        let [low, high] = pair.directions().map(delete);
+        tokio::try_join!(low, high).map(drop)
     }
 }

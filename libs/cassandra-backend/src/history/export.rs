@@ -4,8 +4,8 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use model::{TimestampMs, UserId};
 use ports::{HistoryPoint, PortError};
 
-use super::index::BUCKETS;
 use super::{ABREAST, CassandraHistory};
+use crate::value::BUCKETS;
 
 /// Users asked of a bucket at once, at least and at most.
 const FEWEST: usize = 4;

@@ -7,10 +7,9 @@ use model::UserId;
 use ports::PortError;
 use tokio::time::sleep;
 
-use super::index::BUCKETS;
-use super::{ABREAST, CLOCK_ERROR, CassandraHistory};
-use crate::time::write_time;
-use crate::value::{day, varint};
+use super::{ABREAST, CassandraHistory};
+use crate::time::{CLOCK_ERROR, write_time};
+use crate::value::{BUCKETS, day, varint};
 
 /// Users of a day that are dropped in one step.
 const STEP: usize = 1_000;

@@ -15,10 +15,7 @@ use super::ABREAST;
 use crate::error::damaged;
 use crate::session::{CassandraSession, Kind};
 use crate::time::write_time;
-use crate::value::{day, limit, user as user_of, varint};
-
-/// Partitions that share the users of a day.
-pub(super) const BUCKETS: i16 = 64;
+use crate::value::{bucket, day, limit, user as user_of, varint};
 
 /// Pairs of user and day that a node remembers to have registered: some 50 MB, and ten times a node's users.
 const REMEMBERED: usize = 1_000_000;
@@ -158,24 +155,5 @@ impl Index {
     pub(super) async fn drop_day(&self, of: u64, at: i64) -> Result<(), PortError> {
         self.registered.lock().remove(&of);
         self.session.run(&self.drop_day, (at, day(of))).await
-    }
-}
-
-/// A user's bucket. Kept in the database: never changed without a migration.
-fn bucket(user: UserId) -> i16 {
-    (user.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58) as i16
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn neighbours_spread_over_all_buckets() {
-        let mut users = [0; BUCKETS as usize];
-        for user in 0..6_400 {
-            users[bucket(UserId(user)) as usize] += 1;
-        }
-        assert!(users.iter().all(|users| (80..=120).contains(users)), "{users:?}");
     }
 }

@@ -41,9 +41,6 @@ use crate::time::write_times;
 use crate::value::{day, limit, timestamp, timestamp_or_last, varint};
 use index::Index;
 
-/// How far the clocks of two machines may be apart: ten times what a time service keeps them to.
-const CLOCK_ERROR: Duration = Duration::from_millis(250);
-
 /// Rows in one batch, all of one partition: 50 cost a seventh of single ones, and stay below the size at which the
 /// database warns.
 const BATCH_ROWS: usize = 50;

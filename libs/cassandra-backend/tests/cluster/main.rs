@@ -2,8 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics when something is wrong")]
 
-mod crash;
+mod deletions;
+mod ended;
+mod keyspace;
 mod migration;
+mod notes;
+mod replay;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

@@ -58,6 +58,7 @@ impl Shard {
     /// Turns the wheel up to `now`: whose time is over is gone; who fell silent is added to `silent`, to be read once
     /// from the cache, in case a message was lost in a way that nobody noticed.
     pub fn expire(&mut self, now: MonotonicMs, silent: &mut Vec<UserId>) {
+        self.members.expire(now);
         let second = now.0 / 1_000;
         // After a sleep of more than a turn every slot is looked at once.
         let from = self.wheel.turned.max(second.saturating_sub(SLOTS)) + 1;

@@ -15,6 +15,7 @@ mod members;
 mod permissions;
 mod pairs;
 mod sharing;
+mod outgoing;
 mod movement;
 mod page;
 mod drain;
@@ -37,6 +38,7 @@ pub use viewers::ViewerId;
 
 use expiry::Wheel;
 use members::Members;
+use outgoing::Outgoing;
 use sources::Sources;
 use viewers::Viewers;
 
@@ -81,6 +83,7 @@ pub struct Shard {
     /// Pairs whose record is to be read again, with the index of the last entry that said so.
     unread: FxHashMap<Pair, PolicyVersion>,
     woken: Vec<u32>,
+    outgoing: Outgoing,
     /// Edges found to have news during one run over watches; empty between verbs.
     to_mark: Vec<(u32, u16)>,
     tally: Tally,

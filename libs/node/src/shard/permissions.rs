@@ -254,6 +254,7 @@ impl Shard {
             member.sharing = None;
             member.last = None;
         }
+        self.members.settle(user);
         // Which of those who connect have this friend is not known here.
         for viewer in self.watching(user).into_iter().chain(self.connecting.iter().copied().collect::<Vec<_>>()) {
             self.hide(viewer, user, interests, effects);

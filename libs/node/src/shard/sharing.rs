@@ -1,14 +1,14 @@
 //! What the users connected here share.
 
-use model::{Fix, Generation, PolicyVersion, UserId};
+use model::{Fix, Generation, UserId};
 
 use super::{Shard, ViewerId};
 
 /// What became of a position that a connection here took in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// It is the user's newest; here it is with the policy to publish it under.
-    Newest(PolicyVersion),
+    /// It is the user's newest, and queued to be sent.
+    Newest,
     /// Not newer than the one before.
     Stale,
     /// Another connection of this user shares.
@@ -33,9 +33,19 @@ impl Shard {
         before.map(|(other, _)| ViewerId(other))
     }
 
-    /// A position of the connection that shares under the fix's generation: moves its viewer, and is kept to be
-    /// published again after a gap.
+    /// A position of the connection that shares under the fix's generation: moves its viewer, and is queued to be sent.
     pub fn moved(&mut self, fix: &Fix) -> Taken {
+        let taken = self.moved_elsewhere(fix);
+        if taken == Taken::Newest
+            && let Some(member) = self.members.get_mut(fix.user)
+        {
+            self.outgoing.push_fresh(fix.user, member);
+        }
+        taken
+    }
+
+    /// The same of one that another node took in and sends. It is kept here, too, to be sent again after a gap.
+    pub fn moved_elsewhere(&mut self, fix: &Fix) -> Taken {
         let Some(member) = self.members.get_mut(fix.user).filter(|member| !member.deleted) else {
             return Taken::NotSharing;
         };
@@ -46,22 +56,24 @@ impl Shard {
             return Taken::Stale;
         }
         let policy = member.policy;
-        let fix = Fix { policy, ..*fix };
-        match &mut member.last {
-            Some(last) => **last = fix,
-            None => member.last = Some(Box::new(fix)),
-        }
+        member.keep(Fix { policy, ..*fix });
         self.place(ViewerId(viewer), fix.place);
-        Taken::Newest(policy)
+        Taken::Newest
     }
 
     /// A position that came without a connection. Whether it is the newest of a user who shares from elsewhere, or from
-    /// nowhere, is for the cache to say.
+    /// nowhere, is for the cache to say, unless a newer one is known here.
     pub fn posted(&mut self, fix: &Fix) -> Taken {
         match self.members.get(fix.user) {
-            Some(member) if member.sharing.is_some() => self.moved(fix),
-            _ => Taken::Newest(self.applied()),
+            Some(member) if member.sharing.is_some() => return self.moved(fix),
+            Some(member) if member.deleted => return Taken::NotSharing,
+            Some(member) if member.last.as_ref().is_some_and(|last| last.order >= fix.order) => return Taken::Stale,
+            _ => {}
         }
+        let policy = self.applied;
+        let member = self.members.post(fix.user, Fix { policy, ..*fix });
+        self.outgoing.push_fresh(fix.user, member);
+        Taken::Newest
     }
 
     /// A newer generation than this one was seen elsewhere: who shares here under an older one, watches from now on.
@@ -81,10 +93,5 @@ impl Shard {
     /// Everybody who shares from here, with the generation.
     pub fn all_sharing(&self) -> impl Iterator<Item = (UserId, Generation)> {
         self.members.sharing()
-    }
-
-    /// The newest position of everybody who shares from here.
-    pub fn all_shared(&self) -> impl Iterator<Item = &Fix> {
-        self.members.last_fixes()
     }
 }

@@ -1,7 +1,7 @@
 //! The broker within one process.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use parking_lot::RwLock;
@@ -31,6 +31,7 @@ pub struct EmbeddedBroker {
     slot: usize,
     line: Arc<Line>,
     health: Switch,
+    published: AtomicU64,
 }
 
 /// Who is subscribed to what. Publishers read, so they never wait for each other; one lock serves a whole batch.
@@ -77,7 +78,8 @@ impl EmbeddedBus {
         }
         routes.nodes[slot] = Some(Node { inbox: sender, line: line.clone() });
         drop(routes);
-        let broker = EmbeddedBroker { routes: self.routes.clone(), slot, line, health: Switch::up(BACKEND) };
+        let health = Switch::up(BACKEND);
+        let broker = EmbeddedBroker { routes: self.routes.clone(), slot, line, health, published: AtomicU64::new(0) };
         (Arc::new(broker), inbox)
     }
 }
@@ -129,6 +131,11 @@ impl EmbeddedBroker {
         self.line.misdirect_next.store(messages, Ordering::Relaxed);
     }
 
+    /// Messages that this node published, or tried to.
+    pub fn published(&self) -> u64 {
+        self.published.load(Ordering::Relaxed)
+    }
+
     /// The channels that this node is subscribed to, in no order.
     pub fn subscriptions(&self) -> Vec<Channel> {
         self.routes.read().of(self.slot).collect()
@@ -146,6 +153,7 @@ impl EmbeddedBroker {
 #[async_trait]
 impl Broker for EmbeddedBroker {
     async fn publish(&self, batch: &[Publication]) -> Result<(), Unconfirmed> {
+        self.published.fetch_add(batch.len() as u64, Ordering::Relaxed);
         let unconfirmed = |cause| Unconfirmed { indexes: (0..batch.len()).collect(), cause };
         self.ask().await.map_err(unconfirmed)?;
         let (misdirected, rest) = batch.split_at(take(&self.line.misdirect_next, batch.len()));

@@ -35,6 +35,7 @@ pub(crate) const SILENCE: Duration = Duration::from_secs(600);
 pub(crate) struct Foundation {
     /// By node.
     pub(crate) brokers: Vec<Arc<EmbeddedBroker>>,
+    pub(crate) bus: EmbeddedBus,
     pub(crate) cache: Arc<EmbeddedCache>,
     pub(crate) control: Arc<EmbeddedControlLog>,
     pub(crate) discovery: Arc<EmbeddedDiscovery>,
@@ -109,7 +110,7 @@ impl World {
             };
             all.push(Ports { id: NodeId(node as u64 + 1), backends, inbox, users: users.clone() });
         }
-        let foundation = Foundation { brokers, cache, control, discovery, sessions, history, _dir: dir };
+        let foundation = Foundation { brokers, bus, cache, control, discovery, sessions, history, _dir: dir };
         World::on(foundation, all, clock, settings).await
     }
 

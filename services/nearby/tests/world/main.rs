@@ -37,3 +37,4 @@ mod simulation;
 
 mod faults;
 mod hours;
+mod outages;

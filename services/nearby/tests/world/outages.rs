@@ -1,0 +1,179 @@
+//! After an outage everything is as before: what was missed is made up for once, and not for ever.
+
+use model::{Fix, Generation, MonotonicMs, Motion, Order, Place, PolicyVersion, TimestampMs, UserId};
+use node::Settings;
+use ports::LocationCache;
+use ports::embedded::Health;
+use tokio::time::Instant;
+
+use crate::phone::{Phone, north};
+use crate::world::World;
+
+/// So many strangers, all sharing from the first node.
+async fn crowd(world: &World, people: usize) -> Vec<Phone> {
+    let mut crowd = Vec::new();
+    for user in 0..people as u64 {
+        let mut phone = Phone::of(UserId(1_000_000 + user), world.nodes[0].clone(), world.clock);
+        phone.connect_at(north(user as f64)).await;
+        crowd.push(phone);
+    }
+    crowd
+}
+
+/// A seventh of them moves each second.
+async fn move_on(world: &World, crowd: &mut [Phone], seconds: usize, meters: f64) -> u64 {
+    let mut updates = 0;
+    for second in 0..seconds {
+        for phone in crowd.iter_mut().skip(second % 7).step_by(7) {
+            phone.at(north(meters + second as f64));
+            updates += 1;
+        }
+        world.wait(1).await;
+    }
+    updates
+}
+
+/// More people share from one gateway than any queue of positions held, and the cache is away for 9 s. Everybody was
+/// published again and again, 15 times for each update, for the rest of the run.
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_of_the_cache_each_update_is_published_once() {
+    // A few, and as many as a large gateway has; the first two shards are more than full with them.
+    for (people, sick) in [(10, Health::Frozen), (200, Health::Mute), (17_500, Health::Frozen), (17_500, Health::Down)]
+    {
+        let world = World::with(1, Settings { updates_per_second: 1e6, ..Settings::default() }).await;
+        let mut crowd = crowd(&world, people).await;
+        world.wait(5).await;
+        let published = || world.foundation.brokers[0].published();
+        let before = published();
+        let updates = move_on(&world, &mut crowd, 7, 1_000.0).await;
+        assert_eq!(published() - before, updates, "{people} people before the outage");
+
+        world.foundation.cache.set_health(sick);
+        let before = published();
+        let updates = move_on(&world, &mut crowd, 9, 2_000.0).await;
+        assert_eq!(published() - before, updates, "{people} people, {sick:?}: live pushes go on");
+        world.foundation.cache.set_health(Health::Up);
+        world.wait(10).await;
+        assert!(published() - before <= updates + people as u64, "{people} people, {sick:?}: once more each");
+
+        let users: Vec<UserId> = crowd.iter().map(|phone| phone.user).collect();
+        let cached = world.foundation.cache.get_many(&users).await.unwrap();
+        for (phone, fix) in crowd.iter().zip(cached) {
+            assert_eq!(fix.map(|fix| fix.order.ts), Some(TimestampMs(phone.sent_at)), "the cache was given the newest");
+        }
+        let before = published();
+        let updates = move_on(&world, &mut crowd, 7, 3_000.0).await;
+        world.wait(5).await;
+        assert_eq!(published() - before, updates, "{people} people, {sick:?}: ten seconds after the outage");
+    }
+}
+
+/// A change of the ring asks for everybody's last position at once.
+#[tokio::test(start_paused = true)]
+async fn after_a_change_of_routing_everybody_is_published_once_more() {
+    for people in [5, 17_500] {
+        let world = World::with(1, Settings { updates_per_second: 1e6, ..Settings::default() }).await;
+        let mut crowd = crowd(&world, people).await;
+        world.wait(5).await;
+        let published = || world.foundation.brokers[0].published();
+        let before = published();
+        for _ in 0..3 {
+            world.foundation.bus.change_routing();
+        }
+        world.wait(5).await;
+        let again = published() - before;
+        assert!((people as u64..=3 * people as u64).contains(&again), "{again} of {people}");
+        let before = published();
+        let updates = move_on(&world, &mut crowd, 7, 1_000.0).await;
+        assert_eq!(published() - before, updates);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_only_posts_is_published_again_too() {
+    let world = World::new(2).await;
+    let (mut alice, bob) = world.alice_and_bob().await;
+    alice.connect_at(north(0.0)).await;
+    let post = async |meters| {
+        world.nodes[1].record(bob.user, &[bob.report(north(meters))], world.clock.monotonic()).await.unwrap();
+        world.settle().await;
+    };
+    post(100.0).await;
+    assert_eq!(alice.sees(&bob), Some(100.0));
+    // Taken by a server that others have left: only publishing again helps.
+    world.foundation.brokers[1].misdirect_next(1);
+    world.wait(1).await;
+    post(200.0).await;
+    assert_eq!(alice.sees(&bob), Some(200.0));
+
+    world.foundation.cache.set_health(Health::Down);
+    post(300.0).await;
+    world.foundation.cache.set_health(Health::Up);
+    world.wait(3).await;
+    let cached = world.foundation.cache.get_many(&[bob.user]).await.unwrap();
+    assert_eq!(cached[0].map(|fix| fix.place.position()), Some(north(300.0)));
+}
+
+/// A phone that is gone by the time the cache is back.
+#[tokio::test(start_paused = true)]
+async fn the_last_position_of_who_left_during_an_outage_is_found_by_who_connects_later() {
+    let world = World::new(2).await;
+    let (mut alice, mut bob) = world.alice_and_bob().await;
+    bob.connect_at(north(1_000.0)).await;
+    world.foundation.cache.set_health(Health::Down);
+    bob.at(north(1_500.0));
+    world.settle().await;
+    bob.disconnect().await;
+    world.wait(5).await;
+    world.foundation.cache.set_health(Health::Up);
+    world.wait(3).await;
+    alice.connect_at(north(0.0)).await;
+    assert_eq!(alice.sees(&bob), Some(1_500.0));
+}
+
+/// Only the newest is sent; all of them were somewhere.
+#[tokio::test(start_paused = true)]
+async fn positions_that_are_replaced_before_they_are_sent_are_in_the_history() {
+    let world = World::new(1).await;
+    let (_alice, mut bob) = world.alice_and_bob().await;
+    bob.connect_at(north(0.0)).await;
+    world.settle().await;
+    world.foundation.brokers[0].set_health(Health::Frozen);
+    let mut sent = vec![bob.sent_at];
+    for step in 1..=15 {
+        bob.at(north(f64::from(step)));
+        sent.push(bob.sent_at);
+        world.settle().await;
+    }
+    world.foundation.brokers[0].set_health(Health::Up);
+    world.wait(3).await;
+    assert_eq!(world.recorded(&bob).await, sent);
+}
+
+/// The registry does not answer, and many people's positions turn out to be old: their devices share from elsewhere.
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_hangs_holds_up_the_pump_once_and_not_for_each_stale_position() {
+    let world = World::with(1, Settings { shards: 1, ..Settings::default() }).await;
+    let (mut alice, mut bob) = world.alice_and_bob().await;
+    let mut crowd = crowd(&world, 500).await;
+    alice.connect_at(north(0.0)).await;
+    bob.connect_at(north(1_000.0)).await;
+    world.settle().await;
+    let elsewhere = |phone: &Phone| Fix {
+        user: phone.user,
+        place: Place::new(north(0.0)),
+        order: Order { generation: Generation(u64::MAX), ts: TimestampMs(1) },
+        expires: MonotonicMs(u64::MAX),
+        policy: PolicyVersion(0),
+        motion: Motion::UNKNOWN,
+    };
+    let fixes: Vec<Fix> = crowd.iter().map(elsewhere).collect();
+    world.foundation.cache.put_many(&fixes).await.unwrap();
+    world.foundation.sessions.set_health(Health::Frozen);
+    crowd.iter_mut().for_each(|phone| phone.at(north(5.0)));
+    bob.at(north(1_100.0));
+    let begun = Instant::now();
+    alice.comes_to_see(&bob, 1_100.0).await;
+    assert!(begun.elapsed() <= 2 * node::limits::LOCATE_TIMEOUT, "{:?}", begun.elapsed());
+    world.foundation.sessions.set_health(Health::Up);
+}
