@@ -89,6 +89,7 @@ impl Node {
         node.spawn(pairs::run(node.shared.clone(), node.stop.clone()));
         node.spawn(erasure::run(node.shared.clone(), node.stop.clone()));
         node.spawn(subscriptions::run(node.shared.clone(), node.stop.clone()));
+        node.spawn(subscriptions::give_up(node.shared.clone(), node.stop.clone()));
         node.spawn(registry::listen(node.shared.clone(), node.stop.clone()));
         node.spawn(registry::renew(node.shared.clone(), node.stop.clone()));
         node.spawn(tick(node.shared.clone(), node.stop.clone()));
