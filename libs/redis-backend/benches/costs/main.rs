@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
 mod deliveries;
+mod stall;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,7 @@ const ROUNDS: u64 = 100;
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
+        stall::stall().await;
         cache().await;
         broker_ours().await;
         broker_driver().await;
