@@ -109,7 +109,9 @@ impl Client {
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .build(connector);
-        Ok(Client { http, endpoints, preferred: AtomicUsize::new(0) })
+        // Processes spread over the endpoints, instead of all asking the first of their common configuration.
+        let first = rand::random_range(0..endpoints.len());
+        Ok(Client { http, endpoints, preferred: AtomicUsize::new(first) })
     }
 
     /// Asks one endpoint after the other until one answers, or all have failed, or the deadline has come.
@@ -290,6 +292,16 @@ mod tests {
             checked(bad).unwrap_err();
         }
         assert!(Client::new(&[]).is_err());
+    }
+
+    #[test]
+    fn processes_begin_with_different_endpoints() {
+        let endpoints = ["http://a:1", "http://b:1", "http://c:1"].map(str::to_owned);
+        let mut begun = [0; 3];
+        for _ in 0..300 {
+            begun[Client::new(&endpoints).unwrap().preferred.into_inner()] += 1;
+        }
+        assert!(begun.iter().all(|processes| (50..200).contains(processes)), "{begun:?}");
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //! log says what changed meanwhile. Only a log that begins after the node's place makes them start anew.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use model::{Level, MonotonicMs, PolicyVersion, UserId};
@@ -30,17 +30,25 @@ use crate::shared::Shared;
 
 /// Until when this node may send positions.
 #[derive(Debug, Default)]
-pub(crate) struct RightToSend(AtomicU64);
+pub(crate) struct RightToSend {
+    until: AtomicU64,
+    ended: AtomicBool,
+}
 
 impl RightToSend {
     /// Asked at each drain.
     pub(crate) fn holds(&self, now: MonotonicMs) -> bool {
-        now.0 < self.0.load(Ordering::Acquire)
+        !self.ended.load(Ordering::Acquire) && now.0 < self.until.load(Ordering::Acquire)
     }
 
     /// Returns until when it held before.
     fn extend(&self, until: MonotonicMs) -> MonotonicMs {
-        MonotonicMs(self.0.swap(until.0, Ordering::AcqRel))
+        MonotonicMs(self.until.swap(until.0, Ordering::AcqRel))
+    }
+
+    /// The node stops: the right does not hold any more, whatever a poll that is under way extends.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
     }
 }
 

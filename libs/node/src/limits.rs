@@ -41,13 +41,13 @@ pub const INBOX_BATCHES: usize = 1_024;
 pub const SUBSCRIPTION_QUEUE: usize = 4_096;
 /// Channels in one subscribe call, and users in one cache read.
 pub const SUBSCRIPTION_BATCH: usize = 512;
-/// Subscribe calls under way at once, so that a frozen owner of some channels does not hold up the others.
+/// Subscribe calls, and unsubscribe calls, under way at once, so that a frozen owner of some channels does not hold up the others.
 pub const SUBSCRIPTIONS_AT_ONCE: usize = 16;
 /// How long a connect waits for its subscriptions and the cache; the rest is owed and comes as pushes.
 pub const CONNECT_PATIENCE: Duration = Duration::from_millis(200);
 /// How soon what failed (a subscription, a read, a publication) is tried again.
 pub const RETRY: Duration = Duration::from_millis(250);
-/// A channel that nobody watches any more is kept for this long, so that a reconnect finds it; at most twice as long.
+/// A channel that nobody watches any more is kept for this long, so that a reconnect finds it.
 pub const LINGER: Duration = Duration::from_secs(60);
 /// A friend who was heard of and then falls silent is read once from the cache after this time.
 pub const SILENCE: Duration = Duration::from_secs(90);

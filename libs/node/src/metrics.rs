@@ -16,6 +16,8 @@ pub enum Outcome {
     Newest,
     /// Older than the user's newest: to the history only.
     Late,
+    /// Older than positions are shown: to the history only.
+    TooOld,
     /// Above the rate limit.
     RateLimited,
     /// Out of bounds.
@@ -48,7 +50,7 @@ impl<const N: usize> Kinds<N> {
 /// The engine's counters; clones share them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    updates: Kinds<5>,
+    updates: Kinds<6>,
     news: Kinds<4>,
     outgoing: Kinds<4>,
     outgoing_queued: Gauge,
@@ -83,7 +85,7 @@ impl Metrics {
     /// Registers the engine's metrics.
     pub fn register(registry: &mut Registry) -> Metrics {
         let metrics = Metrics {
-            updates: Kinds::of(["newest", "late", "rate_limited", "bad", "not_sharing"]),
+            updates: Kinds::of(["newest", "late", "too_old", "rate_limited", "bad", "not_sharing"]),
             news: Kinds::of(["marked", "delivered", "replaced", "dropped"]),
             outgoing: Kinds::of(["queued", "replaced", "taken", "dropped"]),
             outgoing_queued: Gauge::default(),

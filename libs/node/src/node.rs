@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use ports::{Clock, Inbox, PortError};
 use prometheus_client::registry::Registry;
 use protocol::close::CloseCode;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -72,6 +72,7 @@ impl Node {
             metrics,
             breaker: Breaker::default(),
             sessions_begun: AtomicU64::new(0),
+            last_sequence: AtomicU64::new(0),
             call_rates: CallRates::default(),
             members: Members::default(),
             stale: StalePositions::default(),
@@ -90,6 +91,7 @@ impl Node {
         node.spawn(pairs::run(node.shared.clone(), node.stop.clone()));
         node.spawn(erasure::run(node.shared.clone(), node.stop.clone()));
         node.spawn(subscriptions::run(node.shared.clone(), node.stop.clone()));
+        node.spawn(subscriptions::give_up(node.shared.clone(), node.stop.clone()));
         node.spawn(registry::listen(node.shared.clone(), node.stop.clone()));
         node.spawn(registry::renew(node.shared.clone(), node.stop.clone()));
         node.spawn(registry::look_up_stale(node.shared.clone(), node.stop.clone()));
@@ -177,25 +179,35 @@ impl Node {
     }
 
     /// Sends and writes what waits, leaves the other nodes, ends all tasks. To be called when the connections are
-    /// closed. What cannot be written within `patience` is given up, and that is an error.
+    /// closed: no position is handed to a connection any more. What cannot be written within `patience` is given up,
+    /// and that is an error, which says how many points of the history it was.
     pub async fn stop(&self, patience: Duration) -> Result<(), PortError> {
+        // First: nobody who revokes waits for a node that has left.
+        self.shared.right.end();
         self.stop.cancel();
-        let flushed = tokio::time::timeout(patience, async {
-            for shard in 0..self.shared.pumps.len() {
-                pump::flush(&self.shared, shard).await;
-            }
-            self.stop_pumps.cancel();
-            self.tasks.close();
-            self.tasks.wait().await;
-        })
-        .await;
+        let deadline = Instant::now() + patience;
+        // Not longer than half of it: what a broker that hangs leaves undone must not take the history's time.
+        let flushed = timeout(patience / 2, self.flush()).await;
         self.stop_pumps.cancel();
-        let left = self.shared.backends.discovery.leave(self.shared.id).await;
-        flushed.map_err(|_| PortError::Unavailable {
+        self.tasks.close();
+        let ended = timeout_at(deadline, self.tasks.wait()).await;
+        let lost = self.shared.recorder.give_up();
+        let left = control::patiently(self.shared.backends.discovery.leave(self.shared.id)).await;
+        if lost > 0 {
+            let reason = format!("did not take {lost} points before the deadline of the stop");
+            return Err(PortError::Unavailable { backend: "history", reason });
+        }
+        flushed.and(ended).map_err(|_| PortError::Unavailable {
             backend: "cache, broker or history",
             reason: "did not take everything before the deadline of the stop".into(),
         })?;
         left
+    }
+
+    async fn flush(&self) {
+        for shard in 0..self.shared.pumps.len() {
+            pump::flush(&self.shared, shard).await;
+        }
     }
 }
 

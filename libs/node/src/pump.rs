@@ -281,6 +281,6 @@ async fn publish(shared: &Shared, batch: &[Fix], owed: &mut Owed) {
 impl Shared {
     /// An order that is none between two machines; see [`Break::OrderByWallClock`].
     fn received_now(&self) -> Order {
-        Order { generation: Generation(0), ts: self.clock.wall() }
+        Order { generation: Generation(0), ts: self.clock.wall(), ..Order::default() }
     }
 }

@@ -72,8 +72,9 @@ impl Shared {
     pub(crate) fn directed(&self, fix: &Fix) {
         let shard = self.shard_of(fix.user);
         // One of our generation was posted elsewhere, and is published by the node that took it in.
+        let now = self.clock.monotonic();
         self.with_shard(shard, |shard| {
-            shard.moved_elsewhere(fix);
+            shard.moved_elsewhere(fix, now);
             shard.outdated(fix);
         });
         let ours = self.with_shard(shard, |shard| shard.generation_shared(fix.user));

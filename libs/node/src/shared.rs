@@ -62,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) breaker: Breaker,
     pub(crate) sessions_begun: AtomicU64,
+    /// Of the report that was taken in last.
+    pub(crate) last_sequence: AtomicU64,
     pub(crate) call_rates: CallRates,
     pub(crate) members: Members,
     pub(crate) stale: StalePositions,
@@ -167,6 +169,11 @@ impl Shared {
         let Some(found) = self.ask_cache(self.backends.cache.get_many(&users)).await else { return false };
         self.heard(found.into_iter().zip(work).filter_map(|(fix, (_, work))| Some((fix?, work.read_for))));
         true
+    }
+
+    /// The position that the cache holds of a user; `None` also when it cannot be asked.
+    pub(crate) async fn read_from_cache(&self, user: UserId) -> Option<Fix> {
+        self.ask_cache(self.backends.cache.get_many(&[user])).await?.into_iter().next()?
     }
 
     async fn ask_cache<T>(&self, call: impl Future<Output = Result<T, ports::PortError>>) -> Option<T> {

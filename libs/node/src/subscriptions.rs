@@ -5,16 +5,19 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures_util::{StreamExt, stream};
 use model::UserId;
 use parking_lot::Mutex;
 use ports::Channel;
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, interval, sleep_until, timeout};
+use tokio::task::{JoinSet, yield_now};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::bell::Bell;
-use crate::interest::{Interest, Work};
+use crate::interest::Work;
 use crate::limits;
 use crate::planted::Break;
 use crate::shared::Shared;
@@ -74,11 +77,10 @@ impl Subscriptions {
 }
 
 /// Runs until `stop`.
-pub(crate) async fn run(shared: Arc<Shared>, stop: tokio_util::sync::CancellationToken) {
+pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     let mut under_way: JoinSet<Vec<UserId>> = JoinSet::new();
     let mut failed: Vec<UserId> = Vec::new();
     let mut retry_at = Instant::now();
-    let mut sweep = interval(Interest::SWEEP);
     loop {
         let room = under_way.len() < limits::SUBSCRIPTIONS_AT_ONCE;
         tokio::select! {
@@ -92,19 +94,6 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: tokio_util::sync::Cancellatio
             }
             () = sleep_until(retry_at), if !failed.is_empty() => {
                 shared.subscriptions.submit(std::mem::take(&mut failed));
-            }
-            _ = sweep.tick(), if room => {
-                let now = shared.clock.monotonic();
-                while under_way.len() < limits::SUBSCRIPTIONS_AT_ONCE {
-                    let leaving = shared.interest.take_lingering(now, limits::SUBSCRIPTION_BATCH);
-                    if leaving.is_empty() {
-                        break;
-                    }
-                    under_way.spawn(leave(shared.clone(), leaving));
-                }
-                let (held, owed) = shared.interest.counts();
-                shared.metrics.subscriptions.set(held as i64);
-                shared.metrics.owed.set(owed as i64);
             }
             () = shared.subscriptions.bell.rung(), if room => {}
         }
@@ -169,10 +158,61 @@ async fn subscribe(shared: &Shared, work: &[(UserId, Work)]) -> bool {
     }
 }
 
-async fn leave(shared: Arc<Shared>, users: Vec<UserId>) -> Vec<UserId> {
-    let channels: Vec<Channel> = users.iter().map(|user| Channel::User(*user)).collect();
-    let unsubscribed = shared.backends.broker.unsubscribe(&channels).await.is_ok();
-    let wanted: Vec<UserId> = users.into_iter().filter(|&user| shared.interest.left(user, unsubscribed)).collect();
-    shared.subscriptions.submit(wanted);
-    Vec::new()
+/// Gives up the channels that nobody has watched for the grace period, until `stop`. A task of its own: subscribing
+/// never waits for it.
+pub(crate) async fn give_up(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut ticks = interval(limits::TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = async {
+                ticks.tick().await;
+                give_up_due(&shared).await;
+            } => {}
+        }
+        let (held, owed) = shared.interest.counts();
+        shared.metrics.subscriptions.set(held as i64);
+        shared.metrics.owed.set(owed as i64);
+    }
 }
+
+/// Until nobody is due, [`limits::SUBSCRIPTIONS_AT_ONCE`] calls at a time; the first that fails is the last but those.
+async fn give_up_due(shared: &Shared) {
+    let failed = AtomicBool::new(false);
+    let batches = stream::unfold((), |()| async {
+        // Thousands are looked at without a call when they are watched again: others may go first in between.
+        yield_now().await;
+        let is_failing = failed.load(Ordering::Relaxed);
+        let now = shared.clock.monotonic();
+        let due = if is_failing { None } else { shared.interest.take_due(now, limits::SUBSCRIPTION_BATCH) };
+        due.map(|leaving| (leaving, ()))
+    });
+    let calls = batches.for_each_concurrent(limits::SUBSCRIPTIONS_AT_ONCE, |leaving| async {
+        if !leave(shared, leaving).await {
+            failed.store(true, Ordering::Relaxed);
+        }
+    });
+    calls.await;
+}
+
+async fn leave(shared: &Shared, users: Vec<UserId>) -> bool {
+    if users.is_empty() {
+        return true;
+    }
+    let channels: Vec<Channel> = users.iter().map(|user| Channel::User(*user)).collect();
+    let call = timeout(limits::PUBLISH_PATIENCE, shared.backends.broker.unsubscribe(&channels));
+    let unsubscribed = matches!(call.await, Ok(Ok(())));
+    if !unsubscribed {
+        shared.metrics.failure("broker");
+        tracing::warn!(channels = channels.len(), "unsubscribing failed and will be tried again");
+    }
+    let now = shared.clock.monotonic();
+    let wanted = users.into_iter().filter(|&user| shared.interest.left(user, unsubscribed, now)).collect();
+    shared.subscriptions.submit(wanted);
+    unsubscribed
+}
+
+#[cfg(test)]
+mod tests;

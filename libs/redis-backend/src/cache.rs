@@ -16,8 +16,9 @@ const KEYS_PER_RUN: usize = 64;
 
 /// Keeps each record (`ARGV[2i-1]`, for `ARGV[2i]` ms) unless the kept one is of a higher order; answers 1 for kept.
 ///
-/// Generation and device time are two little-endian `u64` from byte 16 of the record on. A number of Lua holds 53 bits
-/// and its strings compare by locale, so they are compared as four halves. What is shorter than that is no record.
+/// Generation and device time are two little-endian `u64` from byte 16 of the record on, the sequence is one from byte
+/// 66 on, which a record of an older node does not have. A number of Lua holds 53 bits and its strings compare by
+/// locale, so they are compared as halves. What is shorter than 66 bytes is no record.
 const PUT: &str = r"
 local answers = {}
 for i = 1, #KEYS do
@@ -29,7 +30,12 @@ for i = 1, #KEYS do
     if kg1 ~= ng1 then stale = kg1 > ng1
     elseif kg0 ~= ng0 then stale = kg0 > ng0
     elseif kt1 ~= nt1 then stale = kt1 > nt1
-    else stale = kt0 > nt0 end
+    elseif kt0 ~= nt0 then stale = kt0 > nt0
+    elseif #kept >= 74 then
+      local ks0, ks1 = struct.unpack('<I4I4', kept, 67)
+      local ns0, ns1 = struct.unpack('<I4I4', new, 67)
+      if ks1 ~= ns1 then stale = ks1 > ns1 else stale = ks0 > ns0 end
+    end
   end
   if not stale then redis.call('SET', KEYS[i], new, 'PX', ARGV[2 * i]) end
   answers[i] = stale and 0 or 1

@@ -1,7 +1,10 @@
 //! Entries as they are stored.
 
+use std::collections::BTreeMap;
+
 use model::{PolicyVersion, UserId};
 use ports::{ControlEntry, ControlRecord, PortError};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::keys;
@@ -16,6 +19,9 @@ struct Stored {
     #[serde(flatten)]
     change: Change,
 }
+
+/// The names of the kinds below.
+const KINDS: [&str; 4] = ["befriended", "unfriended", "user_deleted", "user_forgotten"];
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -38,20 +44,36 @@ pub(super) fn encode(entry: ControlEntry, after: PolicyVersion) -> Result<String
     serde_json::to_string(&Stored { after: after.0, change }).map_err(|error| refused(error.to_string()))
 }
 
-/// The entries that follow the one at `read`, or `None` if one of them is missing or not understood.
+/// Entries that were read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Page {
+    pub(super) records: Vec<ControlRecord>,
+    /// The index that has been read up to; that of an entry that was passed over, if it was the last.
+    pub(super) read: PolicyVersion,
+}
+
+/// The entries that follow the one at `read`, or `None` if one of them is missing or damaged.
 ///
 /// Each names the one before it: so a gap cannot go unseen, whether it was made by the log's bound, by a backup that
-/// was put back, or by a lost disk. An entry that is not understood, written by a newer version, counts as missing:
-/// passing over a change of permissions is never right.
-pub(super) fn decode(found: &[KeyValue], mut read: PolicyVersion) -> Option<Vec<ControlRecord>> {
+/// was put back, or by a lost disk. An entry of a kind that this version does not know is passed over: newer versions
+/// write such entries only once every member announces that it knows them, so it concerns nothing that this node does.
+pub(super) fn decode(found: &[KeyValue], mut read: PolicyVersion) -> Option<Page> {
     let mut records = Vec::with_capacity(found.len());
     for kv in found {
         let Some(index) = keys::number(&kv.key) else {
             tracing::warn!(key = kv.key, "no entry: nobody may write beside the control log");
             continue;
         };
-        let stored = serde_json::from_str::<Stored>(&kv.value).ok().filter(|stored| stored.after == read.0)?;
+        let link = serde_json::from_str::<Link>(&kv.value).ok().filter(|link| link.after == read.0)?;
         read = PolicyVersion(index);
+        if !link.is_known()? {
+            tracing::warn!(
+                index,
+                "an entry of the control log of a kind that only newer versions know was passed over"
+            );
+            continue;
+        }
+        let stored: Stored = serde_json::from_str(&kv.value).ok()?;
         let entry = match stored.change {
             Change::Befriended(one, other) => ControlEntry::Befriended(one, other),
             Change::Unfriended(one, other) => ControlEntry::Unfriended(one, other),
@@ -60,7 +82,23 @@ pub(super) fn decode(found: &[KeyValue], mut read: PolicyVersion) -> Option<Vec<
         };
         records.push(ControlRecord { index: read, entry });
     }
-    Some(records)
+    Some(Page { records, read })
+}
+
+/// What every entry has, of whatever kind.
+#[derive(Deserialize)]
+struct Link {
+    after: u64,
+    #[serde(flatten)]
+    kinds: BTreeMap<String, IgnoredAny>,
+}
+
+impl Link {
+    /// Whether this version knows the entry's kind; `None` if there is none.
+    fn is_known(&self) -> Option<bool> {
+        let kind = self.kinds.keys().next()?;
+        Some(KINDS.contains(&kind.as_str()))
+    }
 }
 
 #[cfg(test)]
@@ -85,19 +123,34 @@ mod tests {
         for (entry, text) in entries {
             assert_eq!(encode(entry, PolicyVersion(7)).unwrap(), text);
             let record = ControlRecord { index: PolicyVersion(9), entry };
-            assert_eq!(decode(&[stored(9, text)], PolicyVersion(7)), Some(vec![record]));
+            let page = Page { records: vec![record], read: PolicyVersion(9) };
+            assert_eq!(decode(&[stored(9, text)], PolicyVersion(7)), Some(page));
         }
     }
 
     #[test]
-    fn a_gap_and_what_is_not_understood_are_seen() {
+    fn a_gap_and_what_is_damaged_are_seen() {
         let user_deleted = |after: u64| format!(r#"{{"after":{after},"user_deleted":"1"}}"#);
         let after = PolicyVersion(7);
-        assert_eq!(decode(&[], after), Some(vec![]));
+        assert_eq!(decode(&[], after), Some(Page { records: vec![], read: after }));
         assert!(decode(&[stored(8, &user_deleted(7)), stored(9, &user_deleted(8))], after).is_some());
-        for bad in [&user_deleted(6), &user_deleted(8), "", "{}", r#"{"after":7,"blocked":["1","2"]}"#, "\u{fffd}"] {
+        let damaged = r#"{"after":7,"user_deleted":["1","2"]}"#;
+        for bad in [&user_deleted(6), &user_deleted(8), "", "{}", r#"{"after":7}"#, damaged, "\u{fffd}"] {
             assert_eq!(decode(&[stored(9, bad)], after), None, "{bad}");
         }
         assert_eq!(decode(&[stored(8, &user_deleted(7)), stored(10, &user_deleted(9))], after), None);
+    }
+
+    #[test]
+    fn what_only_newer_versions_know_is_passed_over_and_a_gap_behind_it_seen() {
+        let newer = |after: u64| format!(r#"{{"after":{after},"level":{{"owner":"1","viewer":"2","level":"city"}}}}"#);
+        let user_deleted = |after: u64| format!(r#"{{"after":{after},"user_deleted":"1"}}"#);
+        let after = PolicyVersion(7);
+        let last = decode(&[stored(8, &newer(7))], after);
+        assert_eq!(last, Some(Page { records: vec![], read: PolicyVersion(8) }));
+        let page = decode(&[stored(8, &newer(7)), stored(9, &user_deleted(8))], after).unwrap();
+        assert_eq!((page.records.len(), page.records[0].index, page.read), (1, PolicyVersion(9), PolicyVersion(9)));
+        assert_eq!(decode(&[stored(9, &newer(8))], after), None);
+        assert_eq!(decode(&[stored(8, &newer(7)), stored(10, &user_deleted(9))], after), None);
     }
 }

@@ -12,8 +12,10 @@
 mod entry;
 mod settled;
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use model::{NodeId, PolicyVersion};
@@ -28,11 +30,14 @@ use tokio::task::JoinSet;
 use crate::client::{Failure, NOT_FOUND, Repeat};
 use crate::discovery::lease_of;
 use crate::keys::{Span, hex};
-use crate::kv::{Found, Txn, count, delete, get, list_first, put, put_leased};
+use crate::kv::{Found, KeyValue, Txn, count, delete, get, list_first, put, put_leased};
 use crate::{Etcd, in_time, keys, refused, unavailable, watch as watching};
 
-/// Entries kept, about 200 B each. A node polls every few seconds, and starts anew when it could not for a lease.
-const KEPT: usize = 20_000;
+/// How long entries are kept: a node that could not read the log for longer lets its connections start anew.
+const KEPT: Duration = Duration::from_secs(600);
+/// Entries kept at the least, whatever their age: a process whose clock is ahead must not remove what is new; and at the
+/// most, about 200 B each: 333 a second for as long.
+const KEPT_ENTRIES: RangeInclusive<usize> = 20_000..=200_000;
 /// Entries appended in one transaction; etcd takes 128 operations in one.
 const TOGETHER: usize = 100;
 /// How many appends of one process come between two looks at how many entries there are. With all processes, this many
@@ -45,7 +50,7 @@ const PAGE: usize = 1_000;
 pub struct EtcdControlLog {
     etcd: Etcd,
     clock: Clock,
-    kept: usize,
+    kept: (Duration, RangeInclusive<usize>),
     /// One append at a time: those of one process need not race each other.
     turn: Semaphore,
     /// Entries that wait for the turn.
@@ -74,11 +79,12 @@ struct Tip {
 impl EtcdControlLog {
     /// The log of this cluster; begins to watch it, and so must be called in a runtime.
     pub fn new(etcd: Etcd, clock: Clock) -> EtcdControlLog {
-        EtcdControlLog::keeping(KEPT, etcd, clock)
+        EtcdControlLog::keeping(KEPT, KEPT_ENTRIES, etcd, clock)
     }
 
-    /// One that keeps only so many entries, for tests of what comes after.
-    pub fn keeping(kept: usize, etcd: Etcd, clock: Clock) -> EtcdControlLog {
+    /// One that keeps entries only so long, as far as they are more than the first number and fewer than the second, for
+    /// tests of what comes after.
+    pub fn keeping(kept: Duration, entries: RangeInclusive<usize>, etcd: Etcd, clock: Clock) -> EtcdControlLog {
         let heard = Arc::new(watch::Sender::new(0));
         let mut tasks = JoinSet::new();
         tasks.spawn({
@@ -94,7 +100,7 @@ impl EtcdControlLog {
         EtcdControlLog {
             etcd,
             clock,
-            kept,
+            kept: (kept, entries),
             turn: Semaphore::new(1),
             waiting: Mutex::default(),
             tip: Mutex::default(),
@@ -167,8 +173,8 @@ impl EtcdControlLog {
             }
             raise(&self.heard, end.0);
             let Some(page) = entry::decode(&found.kvs, read) else { return Ok(LogRead::Compacted { end }) };
-            read = page.last().map_or(read, |record| record.index);
-            records.extend(page);
+            read = page.read;
+            records.extend(page.records);
             if found.count <= found.kvs.len() {
                 // Something was removed behind the last entry, or all of them were.
                 let whole = read == end;
@@ -195,18 +201,26 @@ impl EtcdControlLog {
         }
     }
 
-    /// Removes the oldest entries when there are more than are kept.
+    /// Removes the oldest entries, if there are more than are kept in any case: those that are older than they are kept,
+    /// and those that are too many.
     async fn trim(&self) -> Result<(), PortError> {
         let entries = self.etcd.keys.entries();
         let client = &self.etcd.client;
+        let (kept, numbers) = &self.kept;
         let there = Txn::default().then(count(&entries)).commit(client, Repeat::Always).await?.found(0).count;
-        let surplus = there.saturating_sub(self.kept);
-        if surplus == 0 {
+        let removable = there.saturating_sub(*numbers.start());
+        if removable == 0 {
             return Ok(());
         }
-        let txn = Txn::default().then(list_first(&entries, surplus.min(PAGE)));
-        let oldest = txn.commit(client, Repeat::Always).await?.found(0);
-        if let Some(last) = oldest.kvs.last() {
+        let txn = Txn::default().then(list_first(&entries, removable.min(PAGE)));
+        let mut oldest = txn.commit(client, Repeat::Always).await?.found(0).kvs;
+        let surplus = there.saturating_sub(*numbers.end());
+        // An index is the wall clock of its append, or a little more.
+        let expired = self.clock.wall().before(*kept).0;
+        let is_young = |kv: &KeyValue| keys::number(&kv.key).is_some_and(|index| index >= expired);
+        let removed = oldest.iter().position(is_young).unwrap_or(oldest.len()).max(surplus.min(oldest.len()));
+        oldest.truncate(removed);
+        if let Some(last) = oldest.last() {
             let span = Span { to: format!("{}\0", last.key), ..entries };
             Txn::default().then(delete(&span)).commit(client, Repeat::Always).await?;
         }

@@ -218,7 +218,7 @@ async fn who_is_no_member_cannot_confirm() {
 async fn the_log_is_bounded_and_says_so_to_who_is_behind() {
     const KEPT: usize = 50;
     let cluster = Cluster::in_shared();
-    let log = EtcdControlLog::keeping(KEPT, cluster.etcd(), Clock::System);
+    let log = EtcdControlLog::keeping(Duration::from_secs(600), 4..=KEPT, cluster.etcd(), Clock::System);
     let mut indexes = Vec::new();
     for _ in 0..300 {
         indexes.push(log.append(entry()).await.unwrap());
@@ -232,6 +232,29 @@ async fn the_log_is_bounded_and_says_so_to_who_is_behind() {
         let LogRead::Entries { records, end } = log.read_after(*index).await.unwrap() else { panic!("compacted") };
         assert_eq!((records.len(), end), (after, last));
     }
+}
+
+/// What is older than it is kept goes, but for the newest; what is younger stays, however much it is.
+#[tokio::test]
+async fn entries_are_kept_for_a_time_and_not_by_their_number() {
+    let cluster = Cluster::in_shared();
+    let append_all = async |log: &EtcdControlLog, entries: usize| {
+        let mut indexes = Vec::new();
+        for _ in 0..entries {
+            indexes.push(log.append(entry()).await.unwrap());
+        }
+        indexes
+    };
+    let readable =
+        async |log: &EtcdControlLog, after| matches!(log.read_after(after).await, Ok(LogRead::Entries { .. }));
+    let kept_long = EtcdControlLog::keeping(Duration::from_secs(600), 4..=100_000, cluster.etcd(), Clock::System);
+    let indexes = append_all(&kept_long, 300).await;
+    assert!(readable(&kept_long, indexes[0]).await, "all of them are young");
+    let kept_short = EtcdControlLog::keeping(Duration::ZERO, 4..=100_000, cluster.etcd(), Clock::System);
+    append_all(&kept_short, 70).await;
+    assert!(!readable(&kept_short, indexes[0]).await && !readable(&kept_short, indexes[200]).await);
+    let last = append_all(&kept_short, 6).await;
+    assert!(readable(&kept_short, last[2]).await, "the newest stay, whatever their age");
 }
 
 /// More at once than fit into one transaction, from two processes.

@@ -170,6 +170,8 @@ impl Shard {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use model::{Generation, Motion, Order, Place, PolicyVersion, Position, TimestampMs};
 
     use super::*;
@@ -180,7 +182,7 @@ mod tests {
         Fix {
             user: UserId(user),
             place: Place::new(Position::new(40.0, 116.0).unwrap()),
-            order: Order { generation: Generation(1), ts: TimestampMs(ts) },
+            order: Order { generation: Generation(1), ts: TimestampMs(ts), ..Order::default() },
             expires: MonotonicMs(600_000),
             policy: PolicyVersion(0),
             motion: Motion::UNKNOWN,
@@ -199,7 +201,7 @@ mod tests {
         let mut shard = Shard::default();
         for ts in 1..=5 {
             for user in 1..=10 {
-                shard.posted(&fix(user, ts));
+                shard.posted(&fix(user, ts), Duration::ZERO, NOW);
             }
         }
         let mut all = Vec::new();
@@ -214,7 +216,7 @@ mod tests {
     fn sending_everybody_again_ends() {
         let mut shard = Shard::default();
         for user in 1..=50 {
-            shard.posted(&fix(user, 1));
+            shard.posted(&fix(user, 1), Duration::ZERO, NOW);
         }
         while shard.has_outgoing() {
             taken(&mut shard, 4);
@@ -224,7 +226,7 @@ mod tests {
             all.iter().for_each(|&user| shard.send_again(user));
         }
         for user in 1..=6 {
-            shard.posted(&fix(user, 2));
+            shard.posted(&fix(user, 2), Duration::ZERO, NOW);
         }
         let first = taken(&mut shard, 4);
         assert_eq!(first[..3], [(1, 2), (2, 2), (3, 2)], "a quarter is left to the others");
@@ -239,8 +241,8 @@ mod tests {
     #[test]
     fn a_deleted_user_has_nothing_to_send() {
         let mut shard = Shard::default();
-        shard.posted(&fix(7, 1));
-        shard.posted(&fix(8, 1));
+        shard.posted(&fix(7, 1), Duration::ZERO, NOW);
+        shard.posted(&fix(8, 1), Duration::ZERO, NOW);
         let record =
             ports::ControlRecord { index: PolicyVersion(1), entry: ports::ControlEntry::UserDeleted(UserId(7)) };
         shard.apply(&record, &mut Default::default(), &mut Default::default());
@@ -252,11 +254,11 @@ mod tests {
     #[test]
     fn who_only_posts_is_kept_until_the_position_expires() {
         let mut shard = Shard::default();
-        shard.posted(&fix(7, 1));
+        shard.posted(&fix(7, 1), Duration::ZERO, NOW);
         shard.expire(MonotonicMs(599_000), &mut Vec::new());
         assert!(shard.last_shared(UserId(7), NOW).is_some());
         let later = Fix { expires: MonotonicMs(900_000), ..fix(7, 2) };
-        shard.posted(&later);
+        shard.posted(&later, Duration::ZERO, NOW);
         shard.expire(MonotonicMs(601_000), &mut Vec::new());
         assert!(shard.last_shared(UserId(7), NOW).is_some());
         shard.expire(MonotonicMs(901_000), &mut Vec::new());

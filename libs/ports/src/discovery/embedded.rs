@@ -1,6 +1,7 @@
 //! Discovery in memory: the nodes of one process (one when it serves, several when tests run a cluster).
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use model::{MonotonicMs, NodeId};
@@ -20,6 +21,7 @@ pub struct EmbeddedDiscovery {
     /// Says that somebody has left.
     left: watch::Sender<()>,
     health: Switch,
+    members_asked: AtomicU64,
 }
 
 #[derive(Default)]
@@ -32,12 +34,23 @@ struct State {
 impl EmbeddedDiscovery {
     /// Without members; leases end by this clock.
     pub fn new(clock: Clock) -> EmbeddedDiscovery {
-        EmbeddedDiscovery { clock, state: Mutex::default(), left: watch::Sender::new(()), health: Switch::up(BACKEND) }
+        EmbeddedDiscovery {
+            clock,
+            state: Mutex::default(),
+            left: watch::Sender::new(()),
+            health: Switch::up(BACKEND),
+            members_asked: AtomicU64::new(0),
+        }
     }
 
     /// Makes it sick or well, for tests.
     pub fn set_health(&self, health: Health) {
         self.health.set(health);
+    }
+
+    /// How often somebody asked for the members.
+    pub fn members_asked(&self) -> u64 {
+        self.members_asked.load(Ordering::Relaxed)
     }
 
     /// Members, whatever the health: what the control log of the same process knows.
@@ -77,6 +90,7 @@ impl Discovery for EmbeddedDiscovery {
     }
 
     async fn members(&self) -> Result<Vec<NodeId>, PortError> {
+        self.members_asked.fetch_add(1, Ordering::Relaxed);
         self.health.ask().await?;
         let members = self.senders();
         self.health.answer(members).await

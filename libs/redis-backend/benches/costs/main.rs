@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
 mod deliveries;
+mod stall;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,7 @@ const ROUNDS: u64 = 100;
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
+        stall::stall().await;
         cache().await;
         broker_ours().await;
         broker_driver().await;
@@ -35,7 +37,7 @@ fn fix(user: u64, ts: u64) -> Fix {
     Fix {
         user: UserId(user),
         place: Place::new(Position::new(40.0, 116.0).unwrap()),
-        order: Order { generation: Generation(1), ts: TimestampMs(ts) },
+        order: Order { generation: Generation(1), ts: TimestampMs(ts), ..Order::default() },
         expires: Clock::System.monotonic().after(Duration::from_secs(600)),
         policy: PolicyVersion(3),
         motion: Motion::UNKNOWN,

@@ -17,6 +17,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use model::NodeId;
 use parking_lot::Mutex;
+use ports::Discovery;
 use protocol::ring::RingDocument;
 use tokio::sync::Notify;
 use tokio::time::{Instant, interval, timeout};
@@ -32,6 +33,8 @@ const DOWN_AFTER: Duration = Duration::from_millis(600);
 const UP_AFTER: Duration = Duration::from_secs(10);
 /// How long a vote counts.
 const VOTE: Duration = Duration::from_secs(1);
+/// How old the knowledge may be who the members are.
+const MEMBERS_AGE: Duration = Duration::from_secs(1);
 /// How long discovery may take for each step of a change.
 const DISCOVERY: Duration = Duration::from_millis(500);
 /// Votes kept: all that a fleet has to say at once, and a bound for what strangers publish.
@@ -118,13 +121,31 @@ impl Votes {
     }
 }
 
+/// Who the members were a moment ago. Each of them votes once a second as long as a node is dead, and each vote is counted.
+#[derive(Default)]
+struct Members(Option<(Instant, Vec<NodeId>)>);
+
+impl Members {
+    /// Asks at most once in [`MEMBERS_AGE`]; `None` if there is no answer.
+    async fn current(&mut self, discovery: &dyn Discovery) -> Option<&[NodeId]> {
+        if self.0.as_ref().is_none_or(|(asked, _)| asked.elapsed() >= MEMBERS_AGE) {
+            let asked = Instant::now();
+            self.0 = match timeout(DISCOVERY, discovery.members()).await {
+                Ok(Ok(members)) => Some((asked, members)),
+                _ => None,
+            };
+        }
+        self.0.as_ref().map(|(_, members)| members.as_slice())
+    }
+}
+
 /// Since when each node is as it is, by address.
 type Since = BTreeMap<String, (bool, Instant)>;
 
 /// Looks after the nodes until the broker ends.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut look = interval(LOOK);
-    let mut since = Since::new();
+    let (mut since, mut members) = (Since::new(), Members::default());
     loop {
         tokio::select! {
             biased;
@@ -137,7 +158,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             }
             _ = look.tick() => shared.vote(&mut since),
         }
-        shared.count_votes().await;
+        shared.count_votes(&mut members).await;
     }
 }
 
@@ -178,13 +199,13 @@ impl Shared {
     }
 
     /// Changes the ring if enough of the members want it.
-    async fn count_votes(self: &Arc<Self>) {
+    async fn count_votes(self: &Arc<Self>, members: &mut Members) {
         let Some(view) = self.view() else { return };
         let votes = self.votes.of(view.ring.epoch());
         if votes.is_empty() {
             return;
         }
-        let Ok(Ok(members)) = timeout(DISCOVERY, self.discovery.members()).await else { return };
+        let Some(members) = members.current(&*self.discovery).await else { return };
         let enough = |voters: &BTreeSet<NodeId>| {
             let counted = voters.iter().filter(|voter| members.contains(voter)).count();
             2 * counted > members.len()
@@ -233,6 +254,28 @@ mod tests {
         assert_eq!(announced(announcement(7).as_bytes()), Some(7));
         assert_eq!(Opinion::parse(announcement(7).as_bytes()), None);
         assert_eq!((announced(b"ring"), announced(b"ring x"), announced(b"ab 7 down a")), (None, None, None));
+    }
+
+    /// One of them asked etcd before.
+    #[tokio::test(start_paused = true)]
+    async fn a_thousand_votes_ask_for_the_members_once() {
+        let discovery = ports::embedded::EmbeddedDiscovery::new(ports::Clock::virtual_from_now());
+        discovery.join(NodeId(1)).await.unwrap();
+        let mut members = Members::default();
+        for _ in 0..1_000 {
+            assert_eq!(members.current(&discovery).await, Some(&[NodeId(1)][..]));
+        }
+        assert_eq!(discovery.members_asked(), 1);
+        discovery.join(NodeId(2)).await.unwrap();
+        tokio::time::sleep(MEMBERS_AGE).await;
+        assert_eq!(
+            members.current(&discovery).await.map(<[NodeId]>::len),
+            Some(2),
+            "and see who joins within a second"
+        );
+        discovery.set_health(ports::embedded::Health::Down);
+        tokio::time::sleep(MEMBERS_AGE).await;
+        assert_eq!(members.current(&discovery).await, None, "nothing is decided without knowing them");
     }
 
     #[tokio::test(start_paused = true)]

@@ -25,7 +25,11 @@ impl File {
     /// Runs in a process of ours: neither test, nor load tester, nor what starts servers for tests.
     pub(crate) fn is_served(&self) -> bool {
         let tools = ["loadtest/", "servers/"];
-        self.is_rust() && self.path.contains("/src/") && !tools.iter().any(|tool| self.path.starts_with(tool))
+        let is_test = self.path.ends_with("/tests.rs");
+        self.is_rust()
+            && self.path.contains("/src/")
+            && !is_test
+            && !tools.iter().any(|tool| self.path.starts_with(tool))
     }
 
     pub(crate) fn is_of(&self, krate: &str) -> bool {

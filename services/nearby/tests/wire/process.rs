@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
 use nearby::secret;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::task::JoinSet;
@@ -40,6 +40,18 @@ pub(crate) fn command(data_dir: &Path, listen: &str, variables: &[(&str, &str)])
     command
 }
 
+/// The same, and a limit on the size of its files is an error of the write, as a full disk is, and no signal.
+fn on_a_disk_that_fills(data_dir: &Path, variables: &[(&str, &str)]) -> Command {
+    let server = command(data_dir, "127.0.0.1:0", variables);
+    let mut command = Command::new("sh");
+    // What is ignored stays ignored in what is executed.
+    command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(server.as_std().get_program());
+    command.args(server.as_std().get_args());
+    command.env_clear().envs(variables.iter().copied()).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
 /// Runs a server that is expected to fail at start; returns what it says on standard error.
 pub(crate) async fn fails_to_start(data_dir: &Path, listen: &str) -> String {
     let output = timeout(SOON, command(data_dir, listen, &[]).output()).await.expect("an end").unwrap();
@@ -49,7 +61,16 @@ pub(crate) async fn fails_to_start(data_dir: &Path, listen: &str) -> String {
 
 impl Process {
     pub(crate) async fn start(data_dir: &Path, variables: &[(&str, &str)]) -> Process {
-        let mut child = command(data_dir, "127.0.0.1:0", variables).spawn().unwrap();
+        Process::of(command(data_dir, "127.0.0.1:0", variables), data_dir).await
+    }
+
+    /// One whose disk can be [filled](Process::fill_disk).
+    pub(crate) async fn start_on_a_disk_that_fills(data_dir: &Path, variables: &[(&str, &str)]) -> Process {
+        Process::of(on_a_disk_that_fills(data_dir, variables), data_dir).await
+    }
+
+    async fn of(mut command: Command, data_dir: &Path) -> Process {
+        let mut child = command.spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         timeout(SOON, stdout.read_line(&mut line)).await.expect("the first line").unwrap();
@@ -71,6 +92,13 @@ impl Process {
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id().unwrap() as i32).unwrap();
         kill_process(pid, signal).unwrap();
+    }
+
+    /// From now on no write to a file succeeds, not even in what is allocated, or all do again.
+    pub(crate) fn fill_disk(&self, is_full: bool) {
+        let pid = Pid::from_raw(self.child.id().unwrap() as i32).unwrap();
+        let limit = Rlimit { current: is_full.then_some(0), maximum: None };
+        prlimit(Some(pid), Resource::Fsize, limit).unwrap();
     }
 
     /// Waits for the end; the log is returned with it.

@@ -6,10 +6,11 @@ use std::time::Duration;
 use model::TimestampMs;
 use ports::Clock;
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 use web::tokens::issue;
 use web::{Scope, Scopes};
 
-use crate::client::Client;
+use crate::client::{Client, SOON};
 use crate::http::{Answer, request};
 
 /// A place in the middle of nowhere in particular, and a hundredth of a degree of latitude in metres.
@@ -125,6 +126,17 @@ impl Site {
     /// Everything that is measured.
     pub(crate) async fn metrics(&self) -> Metrics {
         Metrics(request(self.address, "GET", "/metrics", None, None).await.text)
+    }
+}
+
+impl Site {
+    /// Waits until a metric has this value, which is soon.
+    pub(crate) async fn comes_to_measure(&self, name: &str, value: u64) {
+        let begun = Instant::now();
+        while self.metrics().await.get(name) != value {
+            assert!(begun.elapsed() < SOON, "{name} is not {value}: {:?}", self.metrics().await);
+            sleep(Duration::from_millis(20)).await;
+        }
     }
 }
 

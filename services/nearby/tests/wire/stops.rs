@@ -80,6 +80,32 @@ async fn sigterm_says_goodbye_to_everybody_in_turn_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_stop_that_could_not_write_everything_says_so_and_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start_on_a_disk_that_fills(dir.path(), &[("NEARBY_SERVER__DRAIN_MS", "50")]).await;
+    server.know(&[BOB]).await;
+    let mut bob = server.at(BOB, HERE).await;
+    bob.moves(north(10.0)).await;
+    server.comes_to_measure("nearby_history_points_total{kind=\"written\"}", 2).await;
+    server.fill_disk(true);
+    for step in 1..=3_u8 {
+        bob.moves(north(10.0 * f64::from(step))).await;
+        server.comes_to_measure("nearby_updates_total{kind=\"newest\"}", 2 + u64::from(step)).await;
+    }
+    server.signal(Signal::TERM);
+    let (status, log) = server.ended().await;
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(!log.contains("nothing lost"), "{log}");
+    let said: Vec<&str> = log.lines().filter(|line| line.contains("ERROR")).collect();
+    assert!(said.len() == 1 && said[0].contains("points=3"), "{log}");
+    assert!(log.lines().any(|line| line.starts_with("error: ") && line.contains("3 points")), "{log}");
+
+    let again = Process::start(dir.path(), &[]).await;
+    let history = again.get(BOB, &format!("/v1/users/{BOB}/history")).await.ok();
+    assert_eq!(history["items"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn sigint_stops_at_once_when_nobody_is_there() {
     let dir = tempfile::tempdir().unwrap();
     let server = Process::start(dir.path(), &[]).await;

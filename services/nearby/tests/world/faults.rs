@@ -291,3 +291,66 @@ async fn the_entry_of_a_node_that_was_killed_is_believed_by_nobody() {
     assert_eq!(sharing().await, other);
     alice.vanish();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_waits_for_a_history_that_comes_back_in_time() {
+    let world = World::new(2).await;
+    let (_alice, mut bob) = connected(&world).await;
+    world.foundation.history.set_health(Health::Down);
+    bob.at(north(1_500.0));
+    bob.disconnect().await;
+    let back = async {
+        world.wait(5).await;
+        world.foundation.history.set_health(Health::Up);
+    };
+    let (stopped, ()) = tokio::join!(world.nodes[1].stop(Duration::from_secs(10)), back);
+    stopped.unwrap();
+    assert_eq!(world.recorded(&bob).await.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_says_how_many_points_it_could_not_write() {
+    for sick in [Health::Down, Health::Frozen] {
+        let world = World::new(2).await;
+        let (_alice, mut bob) = connected(&world).await;
+        world.wait(1).await;
+        world.foundation.history.set_health(sick);
+        for step in 1..=3 {
+            bob.at(north(1_500.0 + f64::from(step)));
+            world.wait(1).await;
+        }
+        bob.disconnect().await;
+        let began = Instant::now();
+        let error = world.nodes[1].stop(Duration::from_secs(10)).await.unwrap_err();
+        assert!(error.to_string().contains("3 points"), "{sick:?}: {error}");
+        assert!(began.elapsed() <= Duration::from_secs(11), "{sick:?}: {:?}", began.elapsed());
+        world.foundation.history.set_health(Health::Up);
+        world.wait(5).await;
+    }
+}
+
+/// A revoke waits for members: what has left may send nothing any more.
+#[tokio::test(start_paused = true)]
+async fn the_right_to_send_ends_before_a_node_leaves() {
+    let world = World::new(2).await;
+    let (mut alice, mut bob) = connected(&world).await;
+    world.foundation.discovery.set_health(Health::Frozen);
+    // A poll is under way, which would extend the right.
+    world.foundation.control.set_health(Health::Mute);
+    world.wait(3).await;
+    let stop = world.nodes[0].stop(Duration::from_secs(20));
+    let meanwhile = async {
+        tokio::task::yield_now().await;
+        assert!(!world.nodes[0].may_send(), "it has not left yet");
+        world.foundation.control.set_health(Health::Up);
+        world.foundation.discovery.set_health(Health::Up);
+        bob.at(north(1_100.0));
+        for _ in 0..100 {
+            assert!(!world.nodes[0].may_send());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let (stopped, ()) = tokio::join!(stop, meanwhile);
+    stopped.unwrap();
+    assert_eq!(alice.sees(&bob), Some(1_000.0));
+}
