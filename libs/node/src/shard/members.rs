@@ -99,6 +99,12 @@ impl Members {
         }
     }
 
+    /// Entries in the queue of users without viewers.
+    #[cfg(test)]
+    pub(super) fn idle(&self) -> usize {
+        self.idle.len()
+    }
+
     pub(super) fn sharing(&self) -> impl Iterator<Item = (UserId, Generation)> {
         self.users.iter().filter_map(|(user, member)| Some((*user, member.sharing?.1)))
     }

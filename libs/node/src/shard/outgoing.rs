@@ -170,11 +170,14 @@ impl Shard {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
-    use model::{Generation, Motion, Order, Place, PolicyVersion, Position, TimestampMs};
+    use model::{Generation, Meters, Motion, Order, Place, PolicyVersion, Position, Radius, TimestampMs};
+    use ports::{ControlEntry, ControlRecord};
 
     use super::*;
+    use crate::shard::Interests;
 
     const NOW: MonotonicMs = MonotonicMs(1_000);
 
@@ -263,5 +266,92 @@ mod tests {
         assert!(shard.last_shared(UserId(7), NOW).is_some());
         shard.expire(MonotonicMs(901_000), &mut Vec::new());
         assert_eq!(shard.all_shared().count(), 0);
+    }
+
+    /// Posts, connections, moves, deletions and expiry in any order, with batches of 4: nothing is lost uncounted, nobody
+    /// is sent twice for one reason, and in the end nobody is kept.
+    #[test]
+    fn every_queued_position_is_accounted_for() {
+        for seed in 0..200_u64 {
+            let (mut shard, mut interests) =
+                (Shard::default().with_ttl(Duration::from_secs(600)), Interests::default());
+            let (mut state, mut now, mut viewers, mut deleted) =
+                (seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1, 1_000_u64, Vec::new(), 0);
+            let mut draw = |below: u64| {
+                // Xorshift: enough to mix a few verbs.
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state % below
+            };
+            for step in 0..400_u64 {
+                let (user, at) = (UserId(draw(6)), MonotonicMs(now));
+                let fix = Fix { expires: MonotonicMs(now + 600_000), ..fix(user.0, step + 1) };
+                match draw(12) {
+                    0..=2 => _ = shard.posted(&fix, Duration::ZERO, at),
+                    3..=4 => _ = shard.moved(&fix, Duration::ZERO, at),
+                    5 => {
+                        let viewer = shard.register(user, Arc::default(), Radius::new(Meters::FIVE_MILES));
+                        shard.share(viewer, Generation(1));
+                        viewers.push(viewer);
+                    }
+                    6 if !viewers.is_empty() => {
+                        let viewer = viewers.swap_remove(draw(viewers.len() as u64) as usize);
+                        shard.unregister(viewer, &mut interests);
+                    }
+                    7 => shard.send_again(user),
+                    8 => {
+                        deleted += 1;
+                        let index = PolicyVersion(step);
+                        let record = ControlRecord { index, entry: ControlEntry::UserDeleted(user) };
+                        shard.apply(&record, &mut interests, &mut Default::default());
+                    }
+                    9 => _ = shard.outdated(&fix),
+                    10 => {
+                        now += draw(500_000);
+                        shard.expire(MonotonicMs(now), &mut Vec::new());
+                    }
+                    _ => {
+                        let mut batch = Vec::new();
+                        shard.take_outgoing(4, at, &mut batch);
+                        assert!(batch.iter().all(|fix| fix.expires > at), "seed {seed}");
+                    }
+                }
+                let marks = |member: &Member| u64::from(member.is_fresh) + u64::from(member.wants_again);
+                let queued: u64 = (0..6).filter_map(|user| shard.members.get(UserId(user))).map(marks).sum();
+                assert_eq!(shard.outgoing(), queued, "seed {seed}, step {step}: {:?}", shard.sent());
+                // Who is deleted goes at once and may come back: an entry for each deletion at the most.
+                assert!(shard.members.idle() <= 6 + deleted, "seed {seed}, step {step}");
+            }
+            while shard.has_outgoing() {
+                shard.take_outgoing(4, MonotonicMs(now), &mut Vec::new());
+            }
+            assert_eq!(shard.outgoing(), 0, "seed {seed}");
+            viewers.into_iter().for_each(|viewer| shard.unregister(viewer, &mut interests));
+            shard.expire(MonotonicMs(now + 600_000), &mut Vec::new());
+            assert_eq!((shard.all_shared().count(), shard.members.idle()), (0, 0), "seed {seed}");
+        }
+    }
+
+    /// What was taken in here turns out to be old again and again, because the user posts to another node, too.
+    #[test]
+    fn who_posts_here_and_elsewhere_is_kept_once() {
+        let mut shard = Shard::default();
+        for ts in 1..=100 {
+            shard.posted(&fix(7, ts), Duration::ZERO, NOW);
+            assert_eq!(taken(&mut shard, 4), [(7, ts)]);
+            assert!(!shard.outdated(&fix(7, ts)), "nobody shares here");
+            shard.send_again(UserId(7));
+            assert_eq!(taken(&mut shard, 4), [], "whoever took in the newer one sends that");
+        }
+        assert_eq!(shard.members.idle(), 1);
+    }
+
+    #[test]
+    fn what_is_newer_than_the_stale_one_is_kept() {
+        let mut shard = Shard::default();
+        shard.posted(&fix(7, 2), Duration::ZERO, NOW);
+        shard.outdated(&fix(7, 1));
+        assert_eq!(taken(&mut shard, 4), [(7, 2)]);
     }
 }
