@@ -162,7 +162,7 @@ async fn a_registry_that_hangs_holds_up_the_pump_once_and_not_for_each_stale_pos
     let elsewhere = |phone: &Phone| Fix {
         user: phone.user,
         place: Place::new(north(0.0)),
-        order: Order { generation: Generation(u64::MAX), ts: TimestampMs(1) },
+        order: Order { generation: Generation(u64::MAX), ts: TimestampMs(1), ..Order::default() },
         expires: MonotonicMs(u64::MAX),
         policy: PolicyVersion(0),
         motion: Motion::UNKNOWN,
