@@ -286,6 +286,8 @@ impl Person {
                 tally.rate_limited += u64::from(code == "rate_limited");
                 oracle.fault(self.index, Fault::ErrorFrame, &code, now);
             }
+            // Every position is sent with the time of this moment: none is too old.
+            Frame::Notice(code) => oracle.fault(self.index, Fault::ErrorFrame, &code, now),
             Frame::Drain => {
                 tally.frames.drain += 1;
                 self.draining = true;

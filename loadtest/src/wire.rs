@@ -21,6 +21,8 @@ pub enum Frame<'a> {
     FriendRemoved(UserId),
     /// What was sent was not taken.
     Error(Cow<'a, str>),
+    /// What was sent was taken, but not as the sender may think.
+    Notice(Cow<'a, str>),
     /// The server stops soon.
     Drain,
 }
@@ -102,6 +104,7 @@ pub fn read(text: &str) -> Option<Frame<'_>> {
         "friend_added" => Frame::FriendAdded(raw.id?),
         "friend_removed" => Frame::FriendRemoved(raw.id?),
         "error" => Frame::Error(raw.code?),
+        "notice" => Frame::Notice(raw.code?),
         "drain" => Frame::Drain,
         _ => return None,
     })
@@ -112,7 +115,7 @@ mod tests {
     use model::{
         Edge, Fix, Generation, Level, Meters, MonotonicMs, Motion, Order, Place, PolicyVersion, Position, TimestampMs,
     };
-    use protocol::client::{ErrorCode, ErrorFrame, Friend, GoneReason, Nearby, ServerFrame};
+    use protocol::client::{ErrorCode, ErrorFrame, Friend, GoneReason, Nearby, Notice, NoticeCode, ServerFrame};
 
     use super::*;
 
@@ -121,7 +124,7 @@ mod tests {
         let fix = Fix {
             user: UserId(7),
             place: Place::new(Position::new(40.1, 116.2).unwrap()),
-            order: Order { generation: Generation(1), ts: TimestampMs(1_000) },
+            order: Order { generation: Generation(1), ts: TimestampMs(1_000), ..Order::default() },
             expires: MonotonicMs(1),
             policy: PolicyVersion(0),
             motion: Motion::UNKNOWN,
@@ -148,6 +151,10 @@ mod tests {
             (ServerFrame::FriendAdded { id: UserId(7) }, Frame::FriendAdded(UserId(7))),
             (ServerFrame::FriendRemoved { id: UserId(7) }, Frame::FriendRemoved(UserId(7))),
             (ServerFrame::Error(error), Frame::Error("rate_limited".into())),
+            (
+                ServerFrame::Notice(Notice { code: NoticeCode::TooOld, message: "late".into() }),
+                Frame::Notice("too_old".into()),
+            ),
             (ServerFrame::Drain { retry_after_ms: 5 }, Frame::Drain),
         ] {
             assert_eq!(read(&written.encode()), Some(wanted));

@@ -42,7 +42,7 @@ fn reveal(bencher: Bencher) {
     let fix = Fix {
         user: UserId(7),
         place: Place::new(at(0.0)),
-        order: Order { generation: Generation(1), ts: TimestampMs(1) },
+        order: Order { generation: Generation(1), ts: TimestampMs(1), ..Order::default() },
         expires: MonotonicMs(600_000),
         policy: PolicyVersion(5),
         motion: Motion::UNKNOWN,

@@ -85,7 +85,7 @@ mod tests {
         Fix {
             user: UserId(7),
             place: Place::new(Position::new(40.0, 116.0).unwrap()),
-            order: Order { generation: Generation(1), ts: TimestampMs(1_000) },
+            order: Order { generation: Generation(1), ts: TimestampMs(1_000), ..Order::default() },
             expires: MonotonicMs(600_000),
             policy: PolicyVersion(5),
             motion: Motion::UNKNOWN,

@@ -26,6 +26,15 @@ pub struct SessionId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Generation(pub u64);
 
+/// Which of several reports of one device time came last: each report that a node takes in gets a higher number than
+/// every report that this node took in before.
+///
+/// It is the node's wall clock in microseconds at the receipt, and at least the previous number + 1. Numbers of two
+/// nodes are compared only when one device sent two reports of one time through both of them; then nothing else says
+/// which came last, and every part of the system picks the same one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Sequence(pub u64);
+
 /// How far a user's permissions have come: an index into the control log.
 ///
 /// A position carries the index of the last entry that its owner's node had applied about the owner; an edge is worth

@@ -14,7 +14,7 @@ mod edge;
 pub use distance::{Place, Radius, haversine};
 pub use edge::{Edge, Level, SharedFix};
 pub use fix::{Fix, Order};
-pub use ids::{Generation, NodeId, PolicyVersion, SessionId, UserId};
+pub use ids::{Generation, NodeId, PolicyVersion, Sequence, SessionId, UserId};
 pub use motion::{BadMotion, Motion, MotionField};
 pub use position::{BadPosition, Position};
 pub use units::{Meters, MonotonicMs, TimestampMs};

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
@@ -41,7 +42,7 @@ impl City {
         let mut city = City { shard, viewers, near, ts: 0 };
         for user in 0..PEOPLE {
             let fix = city.fix(user, 0.0);
-            city.shard.moved(&fix);
+            city.shard.moved(&fix, Duration::ZERO, NOW);
             city.shard.heard(&fix, NOW);
         }
         for &viewer in &city.viewers {
@@ -60,7 +61,7 @@ impl City {
         Fix {
             user: UserId(user),
             place: Place::new(Position::new(lat, lon).unwrap()),
-            order: Order { generation: Generation(1), ts: TimestampMs(self.ts) },
+            order: Order { generation: Generation(1), ts: TimestampMs(self.ts), ..Order::default() },
             expires: MonotonicMs(600_000),
             policy: PolicyVersion(0),
             motion: Motion::UNKNOWN,
@@ -88,7 +89,7 @@ fn moved_within_slack(bencher: Bencher) {
     let mut city = City::new(4);
     bencher.bench_local(|| {
         let fix = city.fix(1_000, (city.ts % 2) as f64);
-        city.shard.moved(black_box(&fix))
+        city.shard.moved(black_box(&fix), Duration::ZERO, NOW)
     });
 }
 
@@ -98,7 +99,7 @@ fn moved_and_looked_around(bencher: Bencher) {
     let mut city = City::new(4);
     bencher.bench_local(|| {
         let fix = city.fix(1_000, 2_000_000.0 * (city.ts % 2) as f64);
-        city.shard.moved(black_box(&fix))
+        city.shard.moved(black_box(&fix), Duration::ZERO, NOW)
     });
 }
 

@@ -1,10 +1,11 @@
 //! The engine's verbs for callers without a connection: one page of near friends, and posted positions.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use model::{Fix, Meters, MonotonicMs, Position, SessionId, UserId};
+use model::{Fix, Generation, Meters, MonotonicMs, Position, SessionId, UserId};
 use ports::{HistoryPoint, PortError};
-use protocol::client::{BadFrame, Limit, Nearby, PageCursor, Report};
+use protocol::client::{BadFrame, Limit, Nearby, Notice, PageCursor, Report};
 
 use crate::recorder::point;
 use crate::session::Refused;
@@ -70,42 +71,67 @@ impl Node {
         Ok(Answer { nearby: shared.nearby(&page, radius.meters()), feed })
     }
 
-    /// Takes in positions of a device without a connection, oldest first or not: all go to the history, the newest
-    /// also moves the user. Returns when they are durable. `began` is when the caller began to check that the user
-    /// exists: a deletion applied since then refuses the call.
-    pub async fn record(&self, user: UserId, reports: &[Report], began: MonotonicMs) -> Result<(), Refused> {
+    /// Takes in positions of a device without a connection, oldest first or not: all go to the history, and the newest
+    /// moves the user unless it is too old to be shown. Returns when they are durable, with what the device is to be
+    /// told about single ones, by their index. `began` is when the caller began to check that the user exists: a
+    /// deletion applied since then refuses the call.
+    pub async fn record(
+        &self,
+        user: UserId,
+        reports: &[Report],
+        began: MonotonicMs,
+    ) -> Result<Vec<(usize, Notice)>, Refused> {
         let shared = &self.shared;
         for (at, report) in reports.iter().enumerate() {
             shared.check_time(report).map_err(|bad| in_batch(bad, at, reports.len()))?;
         }
-        let Some(newest) = reports.iter().max_by_key(|report| report.ts) else { return Ok(()) };
-        let sharing = shared.sharing(user).await?;
+        let ages = self.ages(user, reports).await;
+        let is_shown = |at: &usize| ages[*at] <= shared.settings.ttl;
+        let moves = (0..reports.len()).filter(is_shown).max_by_key(|at| reports[*at].ts);
+        let sharing = match moves {
+            Some(_) => shared.sharing(user).await?,
+            None => None,
+        };
         let generation = match sharing {
             // The same device, which has closed its connection or not noticed yet: device time decides.
             Some(sharing) => sharing.generation,
             // No connection has number 0: whoever connects next claims anew.
-            None => shared.claim(user, SessionId(0)).await?.generation,
+            None if moves.is_some() => shared.claim(user, SessionId(0)).await?.generation,
+            None => Generation::default(),
         };
-        let fix = shared.fix(user, newest, generation);
-        let points: Vec<HistoryPoint> =
-            reports.iter().map(|report| point(&shared.fix(user, report, generation))).collect();
-        let durable = {
+        let (durable, moved) = {
             // Held over both, so that a deletion comes before or after them and never between.
             let deleted = shared.deleted.lock();
             if deleted.get(&user).is_some_and(|&at| at >= began) {
                 return Err(Refused::Deleted);
             }
             let shard = shared.shard_of(user);
+            let fixes: Vec<Fix> = reports.iter().map(|report| shared.fix(user, report, generation)).collect();
+            let points: Vec<HistoryPoint> = fixes.iter().map(point).collect();
             let durable = shared.recorder.record(&points)?;
-            shared.with_shard(shard, |shard| shard.posted(&fix));
-            durable
+            let moved = moves.map(|at| (fixes[at], ages[at]));
+            if let Some((fix, age)) = moved {
+                let now = shared.clock.monotonic();
+                shared.with_shard(shard, |shard| shard.posted(&fix, age, now));
+            }
+            (durable, moved)
         };
-        if let Some(sharing) = sharing {
+        if let (Some(sharing), Some((fix, _))) = (sharing, moved) {
             shared.tell(sharing.session.node, &fix).await;
         }
         // The writer tells everybody who waits, unless it is gone.
         let gone = PortError::Unavailable { backend: "history", reason: "this node is stopping".into() };
-        Ok(durable.await.unwrap_or(Err(gone))?)
+        durable.await.unwrap_or(Err(gone))?;
+        Ok((0..reports.len()).filter(|at| !is_shown(at)).map(|at| (at, shared.too_old())).collect())
+    }
+
+    /// How old each report was when it was sent. The newest may be the one that friends are shown.
+    async fn ages(&self, user: UserId, reports: &[Report]) -> Vec<Duration> {
+        let mut ages: Vec<Duration> = reports.iter().map(|report| self.shared.age(report)).collect();
+        if let Some((newest, report)) = reports.iter().enumerate().max_by_key(|(_, report)| report.ts) {
+            ages[newest] = self.shared.age_unless_shown(user, report).await;
+        }
+        ages
     }
 }
 

@@ -2,10 +2,14 @@
 //! here knows of sockets.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use model::{Fix, Generation, Meters, MonotonicMs, Order, Place, Position, Radius, SessionId, UserId};
+use model::{Fix, Generation, Meters, MonotonicMs, Order, Place, Position, Radius, Sequence, SessionId, UserId};
 use ports::{Claimed, Friendship, PortError, SessionKey};
-use protocol::client::{BadFrame, ErrorCode, Friend, Init, Limit, Nearby, PageCursor, Report, ServerFrame};
+use protocol::client::{
+    BadFrame, ErrorCode, Friend, Init, Limit, Nearby, Notice, NoticeCode, PageCursor, Report, ServerFrame,
+};
 use thiserror::Error;
 
 use crate::feed::{Feed, Registration};
@@ -46,6 +50,10 @@ pub struct Session {
     radius: Radius,
     limit: Limit,
     bucket: Bucket,
+    /// A position was too old to be shown,
+    found_too_old: bool,
+    /// and the client was told so.
+    told_too_old: bool,
 }
 
 impl Session {
@@ -71,7 +79,19 @@ impl Session {
         let registration = Registration::begin(shared, user, radius, register);
         let feed = Feed::new(registration.clone());
         let limit = Limit::default();
-        (Session { registration, user, id, generation: None, initialized: false, radius, limit, bucket }, feed)
+        let session = Session {
+            registration,
+            user,
+            id,
+            generation: None,
+            initialized: false,
+            radius,
+            limit,
+            bucket,
+            found_too_old: false,
+            told_too_old: false,
+        };
+        (session, feed)
     }
 
     /// Whose connection.
@@ -124,7 +144,8 @@ impl Session {
         // Neither waits for the other, so that a takeover connects no later.
         tokio::join!(self.shared().subscriptions.ensure(begun), self.tell_before(before, init.report.as_ref()));
         if let Some(report) = &init.report {
-            self.take(report);
+            let age = self.shared().age_unless_shown(self.user, report).await;
+            self.take(report, age);
         }
         self.initialized = true;
         self.limit = init.limit.unwrap_or_default();
@@ -184,8 +205,9 @@ impl Session {
             metrics.update(Outcome::Bad);
             return Err(wrong.into());
         }
-        match self.take(report) {
-            Taken::Newest | Taken::Stale => Ok(()),
+        let age = self.shared().age(report);
+        match self.take(report, age) {
+            Taken::Newest | Taken::Stale | Taken::TooOld => Ok(()),
             Taken::NotSharing => Err(bad(
                 ErrorCode::NotSharing,
                 "this connection watches: init had no position, or another device of this user shares since; to share from here, connect again with a position in init",
@@ -195,15 +217,30 @@ impl Session {
     }
 
     /// The first half of one update's way: the viewer moves, the pump carries it on.
-    fn take(&mut self, report: &Report) -> Taken {
+    fn take(&mut self, report: &Report, age: Duration) -> Taken {
         let Some(generation) = self.generation else {
             self.shared().metrics.update(Outcome::NotSharing);
             return Taken::NotSharing;
         };
         let fix = self.shared().fix(self.user, report, generation);
-        let taken = self.registration.with_shard(|shard| shard.moved(&fix));
-        self.shared().carry_on(&fix, taken);
+        let now = self.shared().clock.monotonic();
+        let taken = self.registration.with_shard(|shard| {
+            let taken = shard.moved(&fix, age, now);
+            // Under the lock, so that a deletion comes before both or after both: the history is given no point of a user
+            // whom it has erased.
+            self.shared().carry_on(&fix, taken);
+            taken
+        });
+        self.found_too_old |= taken == Taken::TooOld;
         taken
+    }
+
+    /// What the client is to be told about what it sent and what was taken, beside the answer and after it; once.
+    pub fn take_notice(&mut self) -> Option<ServerFrame> {
+        if !self.found_too_old || std::mem::replace(&mut self.told_too_old, true) {
+            return None;
+        }
+        Some(ServerFrame::Notice(self.shared().too_old()))
     }
 
     /// `radius`: watch another radius; answered with the first page.
@@ -299,17 +336,54 @@ impl Shared {
         Ok(())
     }
 
+    /// How old a report was when it was sent, by the device's clock; by this machine's, if the device does not say when
+    /// it sent it. Decides only whether friends are shown it.
+    pub(crate) fn age(&self, report: &Report) -> Duration {
+        let sent_at = report.sent_at.unwrap_or_else(|| self.clock.wall());
+        Duration::from_millis(sent_at.0.saturating_sub(report.ts.0))
+    }
+
+    /// The same of a report that the shard may know nothing about, because what is shown of its user was taken in on
+    /// another connection. Zero when it is the report that friends are shown: a device that rests repeats it.
+    pub(crate) async fn age_unless_shown(&self, user: UserId, report: &Report) -> Duration {
+        let age = self.age(report);
+        if age <= self.settings.ttl {
+            return age;
+        }
+        let shown = self.read_from_cache(user).await;
+        if shown.is_some_and(|shown| shown.order.ts == report.ts) { Duration::ZERO } else { age }
+    }
+
+    /// What a device is told whose position was too old to be shown.
+    pub(crate) fn too_old(&self) -> Notice {
+        let ttl = self.settings.ttl.as_secs();
+        Notice {
+            code: NoticeCode::TooOld,
+            message: format!(
+                "a position older than {ttl} s goes to the history and is not shown: send a newer one, or in `sent_at` the device's time at the sending, if its clock is wrong"
+            ),
+        }
+    }
+
     /// A report as this node takes it in now.
     pub(crate) fn fix(&self, user: UserId, report: &Report, generation: Generation) -> Fix {
         Fix {
             user,
             place: Place::new(report.position),
-            order: Order { generation, ts: report.ts },
+            order: Order { generation, ts: report.ts, seq: self.next_sequence() },
             expires: self.clock.monotonic().after(self.settings.ttl),
             // The shard knows it.
             policy: model::PolicyVersion(0),
             motion: report.motion,
         }
+    }
+
+    /// The number of the next report, above all before.
+    fn next_sequence(&self) -> Sequence {
+        let now = self.clock.wall().0.saturating_mul(1_000);
+        let next = |last: u64| now.max(last.saturating_add(1));
+        let last = self.last_sequence.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
+        Sequence(next(last.unwrap_or_else(|last| last)))
     }
 
     /// Where a position goes that the shard has seen: if it is the newest, the pump carries it to the waist; in any case
@@ -319,6 +393,7 @@ impl Shared {
         let outcome = match taken {
             Taken::Newest => Outcome::Newest,
             Taken::Stale => Outcome::Late,
+            Taken::TooOld => Outcome::TooOld,
             Taken::NotSharing => Outcome::NotSharing,
         };
         self.metrics.update(outcome);

@@ -5,6 +5,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::{
     Fix, Generation, Level, MonotonicMs, Motion, Order, Place, PolicyVersion, Position, Radius, TimestampMs, UserId,
@@ -54,7 +55,7 @@ fn fix(user: u64, step: u64) -> Fix {
     Fix {
         user: UserId(user),
         place: Place::new(Position::new(lat, 116.0).unwrap()),
-        order: Order { generation: Generation(1), ts: TimestampMs(step + 1) },
+        order: Order { generation: Generation(1), ts: TimestampMs(step + 1), ..Order::default() },
         expires: MonotonicMs(1_000_000_000),
         policy: PolicyVersion(0),
         motion: Motion::UNKNOWN,
@@ -86,7 +87,7 @@ fn an_update_allocates_nothing() {
         for step in from..to {
             let now = MonotonicMs(1_000 + step * 100);
             for user in 0..FRIENDS {
-                shard.moved(&fix(user, step));
+                shard.moved(&fix(user, step), Duration::ZERO, now);
                 shard.heard(&fix(user, step), now);
             }
             shard.take_woken(usize::MAX, &mut woken);

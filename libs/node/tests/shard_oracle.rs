@@ -1,18 +1,20 @@
 //! The shard against a brute-force oracle: random walks, connects, revokes, expiry, and after each drain every client
-//! holds exactly what it may see and what is near.
+//! holds exactly what it may see and what is near. Reports come once and again, with other places for one time, after
+//! clocks were set back, and late.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    Fix, Generation, Level, Meters, MonotonicMs, Motion, Order, Place, PolicyVersion, Position, Radius, TimestampMs,
-    UserId, haversine,
+    Fix, Generation, Level, Meters, MonotonicMs, Motion, Order, Place, PolicyVersion, Position, Radius, Sequence,
+    TimestampMs, UserId, haversine,
 };
 use node::Signal;
-use node::shard::{Effects, Interests, News, Pair, Shard, ViewerId};
+use node::shard::{Effects, Interests, News, Pair, Shard, Taken, ViewerId};
 use ports::{ControlEntry, ControlRecord, Friendship};
 use proptest::prelude::*;
 use protocol::client::{GoneReason, Limit};
@@ -20,18 +22,34 @@ use protocol::client::{GoneReason, Limit};
 const USERS: u64 = 7;
 const TTL: Duration = Duration::from_secs(600);
 
+/// The device time of a report, beside that of the position which is held of its user.
+#[derive(Clone, Copy, Debug)]
+enum Time {
+    /// Later.
+    Later,
+    /// The same, and the whole report is: the device rests.
+    Repeated,
+    /// The same, at another place.
+    Same,
+    /// Earlier: a queue, or a clock that was set back.
+    Earlier,
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     /// A friend is heard of: at this spot, this much ahead of the control log.
     Heard {
         user: u64,
+        time: Time,
         north: i32,
         east: i32,
         ahead: u64,
     },
-    /// A viewer's own position.
+    /// A viewer's own position, and whether it is older than positions are shown.
     Moved {
         user: u64,
+        time: Time,
+        is_old: bool,
         north: i32,
         east: i32,
     },
@@ -71,10 +89,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     // A grid of about 100 m, most of it near the border of 1 km around the middle.
     let spot = || (-15i32..15, -15i32..15);
     let early = proptest::collection::vec((any::<bool>(), 0..USERS), 0..3);
+    let time = || prop_oneof![5 => Just(Time::Later), 2 => Just(Time::Repeated), 1 => Just(Time::Same), 2 => Just(Time::Earlier)];
+    let is_old = prop_oneof![4 => Just(false), 1 => Just(true)];
     let step = prop_oneof![
-        8 => (user.clone(), spot(), prop_oneof![5 => Just(0u64), 1 => 1u64..3])
-            .prop_map(|(user, (north, east), ahead)| Step::Heard { user, north, east, ahead }),
-        6 => (user.clone(), spot()).prop_map(|(user, (north, east))| Step::Moved { user, north, east }),
+        8 => (user.clone(), time(), spot(), prop_oneof![5 => Just(0u64), 1 => 1u64..3])
+            .prop_map(|(user, time, (north, east), ahead)| Step::Heard { user, time, north, east, ahead }),
+        6 => (user.clone(), time(), spot(), is_old)
+            .prop_map(|(user, time, (north, east), is_old)| Step::Moved { user, time, north, east, is_old }),
         3 => (user.clone(), early).prop_map(|(user, early_entries)| Step::Connect { user, early_entries }),
         1 => user.clone().prop_map(|user| Step::Disconnect { user }),
         2 => (user.clone(), user.clone()).prop_map(|(user, friend)| Step::Befriend { user, friend }),
@@ -94,7 +115,12 @@ struct World {
     now: MonotonicMs,
     applied: u64,
     friends: Vec<(u64, u64)>,
+    /// What was published of everybody, as it has to be held by whoever watches them.
     fixes: BTreeMap<u64, Fix>,
+    /// How often what is shown of everybody has changed.
+    changes: BTreeMap<u64, u64>,
+    /// The position that everybody's own connection sent last.
+    own: BTreeMap<u64, Fix>,
     clients: BTreeMap<u64, Client>,
     clock: u64,
     /// Pairs that are to be read again.
@@ -106,7 +132,15 @@ struct Client {
     viewer: ViewerId,
     place: Option<Place>,
     radius: Radius,
-    held: BTreeMap<u64, TimestampMs>,
+    held: BTreeMap<u64, Seen>,
+}
+
+/// What is shown of a friend, and the number of the change that made it so.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Seen {
+    ts: TimestampMs,
+    position: Position,
+    change: u64,
 }
 
 impl World {
@@ -118,22 +152,61 @@ impl World {
             applied: 0,
             friends: Vec::new(),
             fixes: BTreeMap::new(),
+            changes: BTreeMap::new(),
+            own: BTreeMap::new(),
             clients: BTreeMap::new(),
             clock: 0,
             unread: Vec::new(),
         }
     }
 
-    fn fix(&mut self, user: u64, north: i32, east: i32, ahead: u64) -> Fix {
+    /// The next report of this user, beside the one that is held.
+    fn fix(&mut self, held: Option<&Fix>, user: u64, time: Time, (north, east): (i32, i32), ahead: u64) -> Fix {
         self.clock += 1;
         let position = Position::new(40.0 + f64::from(north) * 0.0009, 116.0 + f64::from(east) * 0.0012).unwrap();
+        let later = TimestampMs(1_000 + self.clock);
+        let (ts, place) = match (time, held) {
+            (Time::Later, _) | (_, None) => (later, Place::new(position)),
+            (Time::Repeated, Some(held)) => (held.order.ts, held.place),
+            (Time::Same, Some(held)) => (held.order.ts, Place::new(position)),
+            (Time::Earlier, Some(held)) => (TimestampMs(held.order.ts.0 - 1), Place::new(position)),
+        };
         Fix {
             user: UserId(user),
-            place: Place::new(position),
-            order: Order { generation: Generation(1), ts: TimestampMs(self.clock) },
+            place,
+            order: Order { generation: Generation(1), ts, seq: Sequence(self.clock) },
             expires: self.now.after(TTL),
             policy: PolicyVersion(self.applied + ahead),
             motion: Motion::UNKNOWN,
+        }
+    }
+
+    /// A position reaches everybody who watches its user. It counts if it is the newest of those that live.
+    fn published(&mut self, fix: Fix) {
+        self.shard.heard(&fix, self.now);
+        let held = self.fixes.get(&fix.user.0).filter(|held| held.expires > self.now);
+        let order = |fix: &Fix| (fix.order.ts, fix.order.seq);
+        if held.is_some_and(|held| order(held) > order(&fix)) {
+            return;
+        }
+        let is_known = |fix: &Fix| fix.policy.0 <= self.applied;
+        let is_repeated = held.is_some_and(|held| {
+            let is_same = (held.order.ts, held.place.position()) == (fix.order.ts, fix.place.position());
+            is_same && is_known(held) && is_known(&fix)
+        });
+        *self.changes.entry(fix.user.0).or_default() += u64::from(!is_repeated);
+        self.fixes.insert(fix.user.0, fix);
+    }
+
+    /// What becomes of a report of a connection.
+    fn expected_of(&self, fix: &Fix, is_old: bool) -> Taken {
+        let live = self.own.get(&fix.user.0).filter(|own| own.expires > self.now);
+        match live.map(|live| fix.order.ts.cmp(&live.order.ts)) {
+            None if is_old => Taken::TooOld,
+            None | Some(Ordering::Equal) => Taken::Newest,
+            Some(_) if is_old => Taken::TooOld,
+            Some(Ordering::Greater) => Taken::Newest,
+            Some(Ordering::Less) => Taken::Stale,
         }
     }
 
@@ -213,7 +286,9 @@ impl World {
         loop {
             listed.extend(page.entries.iter().map(|entry| (entry.shared.user().0, entry.distance.0)));
             for entry in &page.entries {
-                assert_eq!(expected.get(&entry.shared.user().0), Some(&entry.shared.ts()), "listed wrongly");
+                let listed = (entry.shared.ts(), entry.shared.position());
+                let expected = expected.get(&entry.shared.user().0).map(|seen| (seen.ts, seen.position));
+                assert_eq!(expected, Some(listed), "listed wrongly");
             }
             let Some(next) = page.next else { break };
             page = self.shard.next_page(client.viewer, next, self.now);
@@ -224,7 +299,7 @@ impl World {
     }
 
     /// Everybody this user may see and who is near, by brute force.
-    fn expected(&self, user: u64) -> BTreeMap<u64, TimestampMs> {
+    fn expected(&self, user: u64) -> BTreeMap<u64, Seen> {
         let Some(client) = self.clients.get(&user) else { return BTreeMap::new() };
         let Some(place) = client.place else { return BTreeMap::new() };
         self.fixes
@@ -232,7 +307,10 @@ impl World {
             .filter(|fix| self.are_friends(user, fix.user.0) && fix.expires > self.now)
             .filter(|fix| fix.policy.0 <= self.applied)
             .filter(|fix| haversine(place.position(), fix.place.position()).0 <= client.radius.meters().0)
-            .map(|fix| (fix.user.0, fix.order.ts))
+            .map(|fix| {
+                let change = self.changes[&fix.user.0];
+                (fix.user.0, Seen { ts: fix.order.ts, position: fix.place.position(), change })
+            })
             .collect()
     }
 
@@ -249,9 +327,11 @@ impl World {
                     let friend = shared.user().0;
                     let place = client.place.expect("a viewer without a position is told nobody");
                     assert_eq!(distance, haversine(place.position(), shared.position()));
-                    assert_eq!(expected.get(&friend), Some(&shared.ts()), "told user {user} of {friend}");
-                    let before = client.held.insert(friend, shared.ts());
-                    assert!(before.is_none_or(|before| before < shared.ts()), "told again, or older");
+                    let seen = expected.get(&friend).copied().filter(|seen| seen.ts == shared.ts());
+                    let seen = seen.filter(|seen| seen.position == shared.position());
+                    let seen = seen.unwrap_or_else(|| panic!("told user {user} of {friend}"));
+                    let before = client.held.insert(friend, seen);
+                    assert!(before.is_none_or(|before| before.change < seen.change), "told again, or older");
                 }
                 News::Gone(friend, reason) => {
                     assert!(client.held.remove(&friend.0).is_some(), "gone, and never told");
@@ -268,8 +348,8 @@ impl World {
             }
         }
         // Who moved under permissions that are not known here yet, stays as last told until they are.
-        client.held.iter().filter(|(friend, _)| !ahead.contains(friend)).for_each(|(friend, ts)| {
-            assert_eq!(expected.get(friend), Some(ts), "user {user} holds {friend}");
+        client.held.iter().filter(|(friend, _)| !ahead.contains(friend)).for_each(|(friend, seen)| {
+            assert_eq!(expected.get(friend), Some(seen), "user {user} holds {friend}");
         });
         for friend in expected.keys() {
             assert!(client.held.contains_key(friend), "user {user} was not told of {friend}");
@@ -278,19 +358,25 @@ impl World {
 
     fn take(&mut self, step: &Step) {
         match *step {
-            Step::Heard { user, north, east, ahead } => {
-                let fix = self.fix(user, north, east, ahead);
-                self.fixes.insert(user, fix);
-                self.shard.heard(&fix, self.now);
+            Step::Heard { user, time, north, east, ahead } => {
+                let held = self.fixes.get(&user).copied();
+                let fix = self.fix(held.as_ref(), user, time, (north, east), ahead);
+                self.published(fix);
             }
-            Step::Moved { user, north, east } => {
-                let fix = self.fix(user, north, east, 0);
+            Step::Moved { user, time, north, east, is_old } => {
+                let own = self.own.get(&user).copied();
+                let fix = self.fix(own.as_ref(), user, time, (north, east), 0);
+                let age = if is_old { TTL + Duration::from_millis(1) } else { TTL };
+                let expected = self.expected_of(&fix, is_old);
                 let Some(client) = self.clients.get_mut(&user) else { return };
+                assert_eq!(self.shard.moved(&fix, age, self.now), expected, "{time:?} of user {user}");
+                if expected != Taken::Newest {
+                    return;
+                }
                 client.place = Some(fix.place);
-                self.shard.moved(&fix);
+                self.own.insert(user, fix);
                 // Its own friends hear of it too.
-                self.fixes.insert(user, fix);
-                self.shard.heard(&fix, self.now);
+                self.published(fix);
             }
             Step::Connect { user, ref early_entries } => self.connect(user, early_entries),
             Step::Disconnect { user } => self.disconnect(user),

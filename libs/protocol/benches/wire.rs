@@ -20,7 +20,11 @@ fn fix(user: u64) -> Fix {
     Fix {
         user: UserId(user),
         place: Place::new(Position::new(40.020_12, 116.421_11).unwrap()),
-        order: Order { generation: Generation(1_700_000_000_000), ts: TimestampMs(1_700_000_012_345) },
+        order: Order {
+            generation: Generation(1_700_000_000_000),
+            ts: TimestampMs(1_700_000_012_345),
+            ..Order::default()
+        },
         expires: MonotonicMs(600_000),
         policy: PolicyVersion(5),
         motion,

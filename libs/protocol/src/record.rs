@@ -14,20 +14,25 @@
 //! 48     accuracy, altitude, speed, heading, NaN = unknown    f32 x 4
 //! 64     battery in %, 255 = unknown      u8
 //! 65     charging 0 or 1, 255 = unknown   u8
+//! 66     sequence                         u64
 //! ```
 //!
 //! It carries the time left and not a time, so that no two machines' clocks are compared. Longer records of the same
-//! version are read by their first 66 bytes, so that fields can be added.
+//! version are read as far as they are known, so that fields can be added at the end. `sequence` was added so: nodes
+//! before it read the first 66 bytes, and a record of theirs has sequence 0.
 
 use std::time::Duration;
 
 use model::{
-    Fix, Generation, MonotonicMs, Motion, MotionField, Order, Place, PolicyVersion, Position, TimestampMs, UserId,
+    Fix, Generation, MonotonicMs, Motion, MotionField, Order, Place, PolicyVersion, Position, Sequence, TimestampMs,
+    UserId,
 };
 use thiserror::Error;
 
 /// Bytes of a record.
-pub const RECORD_LEN: usize = 66;
+pub const RECORD_LEN: usize = 74;
+/// Bytes of the shortest record that is read: one of a node that knows no sequence.
+pub const SHORTEST_RECORD_LEN: usize = 66;
 const MAGIC: u8 = 0xF1;
 const VERSION: u8 = 1;
 const FLOATS: [MotionField; 4] =
@@ -65,12 +70,14 @@ pub fn encode(fix: &Fix, now: MonotonicMs) -> [u8; RECORD_LEN] {
     }
     record[64] = fix.motion.get(MotionField::BatteryPct).map_or(u8::MAX, |percent| percent as u8);
     record[65] = fix.motion.charging().map_or(u8::MAX, u8::from);
+    record[66..74].copy_from_slice(&fix.order.seq.0.to_le_bytes());
     record
 }
 
 /// The fix that a record says, received at `now`. Any bytes are safe to give.
 pub fn decode(record: &[u8], now: MonotonicMs) -> Result<Fix, BadRecord> {
-    let record: &[u8; RECORD_LEN] = record.first_chunk().ok_or(BadRecord::Short)?;
+    let seq = record.get(66..74).and_then(|bytes| bytes.first_chunk()).map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    let record: &[u8; SHORTEST_RECORD_LEN] = record.first_chunk().ok_or(BadRecord::Short)?;
     if record[0] != MAGIC || record[1] != VERSION {
         return Err(BadRecord::Foreign);
     }
@@ -78,14 +85,18 @@ pub fn decode(record: &[u8], now: MonotonicMs) -> Result<Fix, BadRecord> {
     Ok(Fix {
         user: UserId(u64_at(record, 8)),
         place: Place::new(position),
-        order: Order { generation: Generation(u64_at(record, 16)), ts: TimestampMs(u64_at(record, 24)) },
+        order: Order {
+            generation: Generation(u64_at(record, 16)),
+            ts: TimestampMs(u64_at(record, 24)),
+            seq: Sequence(seq),
+        },
         expires: now.after(Duration::from_millis(u64::from(u32_at(record, 4)))),
         policy: PolicyVersion(u64_at(record, 32)),
         motion: motion(record)?,
     })
 }
 
-fn motion(record: &[u8; RECORD_LEN]) -> Result<Motion, BadRecord> {
+fn motion(record: &[u8; SHORTEST_RECORD_LEN]) -> Result<Motion, BadRecord> {
     let mut motion = Motion::UNKNOWN;
     for (field, at) in FLOATS.into_iter().zip((48..).step_by(4)) {
         let value = f32::from_bits(u32_at(record, at));
@@ -103,21 +114,21 @@ fn motion(record: &[u8; RECORD_LEN]) -> Result<Motion, BadRecord> {
     }
 }
 
-fn bytes_at<const N: usize>(record: &[u8; RECORD_LEN], at: usize) -> [u8; N] {
+fn bytes_at<const N: usize>(record: &[u8; SHORTEST_RECORD_LEN], at: usize) -> [u8; N] {
     let mut bytes = [0; N];
     bytes.copy_from_slice(&record[at..at + N]);
     bytes
 }
 
-fn u32_at(record: &[u8; RECORD_LEN], at: usize) -> u32 {
+fn u32_at(record: &[u8; SHORTEST_RECORD_LEN], at: usize) -> u32 {
     u32::from_le_bytes(bytes_at(record, at))
 }
 
-fn i32_at(record: &[u8; RECORD_LEN], at: usize) -> i32 {
+fn i32_at(record: &[u8; SHORTEST_RECORD_LEN], at: usize) -> i32 {
     i32::from_le_bytes(bytes_at(record, at))
 }
 
-fn u64_at(record: &[u8; RECORD_LEN], at: usize) -> u64 {
+fn u64_at(record: &[u8; SHORTEST_RECORD_LEN], at: usize) -> u64 {
     u64::from_le_bytes(bytes_at(record, at))
 }
 
@@ -129,8 +140,8 @@ mod tests {
 
     fn fixes() -> impl Strategy<Value = Fix> {
         let motion = (0.0f64..360.0, proptest::option::of(0u8..=100), proptest::option::of(any::<bool>()));
-        (any::<(u64, u64, u64, u64)>(), -90.0..=90.0, -180.0..=180.0, 0u64..600_000, motion).prop_map(
-            |((user, generation, ts, policy), lat, lon, left, (heading, battery, charging))| {
+        (any::<(u64, u64, u64, u64, u64)>(), -90.0..=90.0, -180.0..=180.0, 0u64..600_000, motion).prop_map(
+            |((user, generation, ts, seq, policy), lat, lon, left, (heading, battery, charging))| {
                 let mut motion = Motion::UNKNOWN.with(MotionField::HeadingDeg, heading).unwrap();
                 if let Some(battery) = battery {
                     motion = motion.with(MotionField::BatteryPct, f64::from(battery)).unwrap();
@@ -141,7 +152,7 @@ mod tests {
                 Fix {
                     user: UserId(user),
                     place: Place::new(Position::new(lat, lon).unwrap()),
-                    order: Order { generation: Generation(generation), ts: TimestampMs(ts) },
+                    order: Order { generation: Generation(generation), ts: TimestampMs(ts), seq: Sequence(seq) },
                     expires: MonotonicMs(1_000 + left),
                     policy: PolicyVersion(policy),
                     motion,
@@ -161,6 +172,18 @@ mod tests {
         fn the_time_left_travels_and_not_a_time(fix in fixes(), here in 0u64..u64::MAX / 2) {
             let there = decode(&encode(&fix, MonotonicMs(1_000)), MonotonicMs(here)).unwrap();
             prop_assert_eq!(there.expires.since(MonotonicMs(here)), fix.expires.since(MonotonicMs(1_000)));
+        }
+
+        /// A record of a node that knows no sequence is the first 66 bytes of one of ours, and the other way round.
+        #[test]
+        fn nodes_with_and_without_a_sequence_read_each_other(fix in fixes(), cut in SHORTEST_RECORD_LEN..RECORD_LEN) {
+            let record = encode(&fix, MonotonicMs(1_000));
+            let without = Fix { order: Order { seq: Sequence(0), ..fix.order }, ..fix };
+            prop_assert_eq!(decode(&record[..cut], MonotonicMs(1_000)), Ok(without));
+            prop_assert_eq!(record[1], 1, "a node that knows no sequence drops records of another version");
+            prop_assert_eq!(decode(&record[..SHORTEST_RECORD_LEN - 1], MonotonicMs(1_000)), Err(BadRecord::Short));
+            let longer = [&record[..], &[7; 9]].concat();
+            prop_assert_eq!(decode(&longer, MonotonicMs(1_000)), Ok(fix));
         }
 
         #[test]

@@ -116,7 +116,7 @@ impl Populated {
         for _ in 0..self.order.len() {
             let (user, position, ts) = self.next()?;
             let fix = fix(user, position, ts, self.now());
-            self.shard.lock().moved(&fix);
+            self.shard.lock().moved(&fix, Duration::ZERO, self.now());
             self.shard.lock().heard(&fix, self.now());
             self.turns += 1;
         }
@@ -193,7 +193,7 @@ impl Populated {
             let fix = fix(*user, *position, *ts, now);
             let tally = {
                 let mut shard = self.shard.lock();
-                shard.moved(&fix);
+                shard.moved(&fix, Duration::ZERO, now);
                 shard.take_woken(usize::MAX, &mut rung);
                 shard.take_tally()
             };
@@ -283,7 +283,7 @@ fn fix(user: UserId, position: Position, ts: TimestampMs, now: MonotonicMs) -> F
     Fix {
         user,
         place: Place::new(position),
-        order: Order { generation: GENERATION, ts },
+        order: Order { generation: GENERATION, ts, ..Order::default() },
         expires: now.after(TTL),
         policy: PolicyVersion(0),
         motion,

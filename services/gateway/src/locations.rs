@@ -4,7 +4,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use model::UserId;
-use protocol::client::decode_reports;
+use protocol::client::{Notice, NoticeCode, decode_reports};
 use serde::Serialize;
 use tokio::time::timeout;
 use utoipa::ToSchema;
@@ -18,12 +18,28 @@ use crate::state::GatewayState;
 pub(crate) struct Accepted {
     /// Positions that are durable now.
     accepted: usize,
+    /// What the device should know about single positions that were taken; absent if there is nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notices: Vec<ItemNotice>,
+}
+
+/// What became of one position that was taken, where that may not be what the device expects.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ItemNotice {
+    /// Which position of the list, from 0.
+    index: usize,
+    /// `too_old`: it is older than positions are shown, and went to the history only.
+    #[schema(value_type = String, example = "too_old")]
+    code: NoticeCode,
+    /// What became of it and what would be right, for people.
+    message: String,
 }
 
 /// Takes in one position, or a list of up to 100, with the fields of the `location` frame.
 ///
-/// All go to the history; the newest also moves the user. Answered when they are durable; sending a position again
-/// changes nothing.
+/// All go to the history; the newest also moves the user, unless it is older than positions are shown (by `sent_at`
+/// less `ts`, or by the server's clock if there is no `sent_at`). Answered when they are durable; sending a position
+/// again keeps one.
 #[utoipa::path(
     post, path = "/v1/locations", tag = "live", security(("token" = [])),
     request_body(content = Object, description = "`{lat, lon, ts, ..}`, or a list of such"),
@@ -47,6 +63,7 @@ pub(crate) async fn post_locations(
     let reports = decode_reports(json, state.limits.batch).map_err(|bad| problem(bad.into()))?;
     // Longer than this the engine does not remember that the user may have been deleted meanwhile.
     let recorded = timeout(node::limits::CALL, state.node.record(user, &reports, began)).await;
-    recorded.map_err(|_| Problem::unavailable(web::problem::RETRY_AFTER_FAILURE))?.map_err(problem)?;
-    Ok(Json(Accepted { accepted: reports.len() }))
+    let notices = recorded.map_err(|_| Problem::unavailable(web::problem::RETRY_AFTER_FAILURE))?.map_err(problem)?;
+    let of_item = |(index, notice): (usize, Notice)| ItemNotice { index, code: notice.code, message: notice.message };
+    Ok(Json(Accepted { accepted: reports.len(), notices: notices.into_iter().map(of_item).collect() }))
 }

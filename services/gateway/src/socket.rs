@@ -225,8 +225,11 @@ impl Connection {
         match reply {
             Ok(reply) => {
                 self.refused = 0;
-                match reply {
-                    Some(reply) => self.answer(&reply).await,
+                if let Some(reply) = reply {
+                    self.answer(&reply).await?;
+                }
+                match self.session.take_notice() {
+                    Some(notice) => self.answer(&notice).await,
                     None => Ok(()),
                 }
             }

@@ -157,6 +157,10 @@ async fn live(cluster: &Cluster, discovery: Arc<EtcdDiscovery>, host: &mut Host<
         .await
         .context("the ring of pub/sub nodes (is there one? see `nearby ring add`)")?;
     let sessions = Arc::new(RedisSessions::connect(&cluster.cache, &cluster.prefix).await?);
+    let poisoned = sessions.clone();
+    metrics::register(host.registry, move || {
+        vec![Counter("sessions_poisoned", "Values in the session registry that were no entries", poisoned.poisoned())]
+    });
     let counted = broker.clone();
     metrics::register(host.registry, move || broker_readings(counted.counters()));
     host.tasks.spawn(watch_broker(broker.clone(), host.readiness.check("pub/sub"), host.stop.clone()));

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use entry::Unknown;
 use model::{NodeId, PolicyVersion};
 use parking_lot::Mutex;
 use ports::control::LogRead;
@@ -61,6 +62,7 @@ pub struct EtcdControlLog {
     /// The highest index that this process has heard of.
     heard: Arc<watch::Sender<u64>>,
     lookout: Arc<Lookout>,
+    unknown: Unknown,
     /// Ends with the log.
     _tasks: JoinSet<()>,
 }
@@ -107,6 +109,7 @@ impl EtcdControlLog {
             appended: AtomicU64::new(0),
             heard,
             lookout,
+            unknown: Unknown::default(),
             _tasks: tasks,
         }
     }
@@ -172,7 +175,9 @@ impl EtcdControlLog {
                 return Ok(LogRead::Compacted { end });
             }
             raise(&self.heard, end.0);
-            let Some(page) = entry::decode(&found.kvs, read) else { return Ok(LogRead::Compacted { end }) };
+            let Some(page) = entry::decode(&found.kvs, read, &self.unknown) else {
+                return Ok(LogRead::Compacted { end });
+            };
             read = page.read;
             records.extend(page.records);
             if found.count <= found.kvs.len() {

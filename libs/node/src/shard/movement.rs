@@ -12,7 +12,7 @@ use super::{Shard, ViewerId};
 pub enum Heard {
     /// It is the newest of its user here.
     Taken,
-    /// Not newer than what is here, or past its time.
+    /// Not newer than what is here and has not expired, or past its own time.
     Stale,
     /// Nobody here watches its user.
     Unwatched,
@@ -42,15 +42,18 @@ impl Shard {
     /// A friend is at another place. The fan-out: one lookup, one run over the watches.
     pub fn heard(&mut self, fix: &Fix, now: MonotonicMs) -> Heard {
         let Some(source) = self.sources.find(fix.user) else { return Heard::Unwatched };
-        let newest = self.sources.fix(source).is_none_or(|held| held.order < fix.order);
-        if fix.expires <= now || !newest {
+        // What has expired holds up nothing: a clock that was set back, or another way to lose one's place.
+        let held = self.sources.fix(source).filter(|held| held.expires > now);
+        if fix.expires <= now || held.is_some_and(|held| held.order >= fix.order) {
             return Heard::Stale;
         }
+        // A device that rests repeats its report: nothing to show again to those who were shown it.
+        let repeats = held.is_some_and(|held| held.policy <= self.applied && held.shows_the_same(fix));
         self.sources.set_fix(source, *fix);
         self.arm(source, now);
         if fix.policy > self.applied {
             self.ahead.push(source);
-        } else {
+        } else if !repeats {
             self.tell_watchers(source);
         }
         Heard::Taken

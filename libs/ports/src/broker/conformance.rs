@@ -77,7 +77,7 @@ fn message(harness: &impl BrokerHarness, user: UserId, ts: u64) -> Publication {
     Publication::Location(Fix {
         user,
         place: Place::new(Position::new(40.0, 116.0).unwrap()),
-        order: Order { generation: Generation(1), ts: TimestampMs(ts) },
+        order: Order { generation: Generation(1), ts: TimestampMs(ts), ..Order::default() },
         expires: harness.clock().monotonic().after(Duration::from_secs(60)),
         policy: PolicyVersion(3),
         motion: Motion::UNKNOWN.with_charging(true),

@@ -5,7 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Fix, Generation, Motion, MotionField, Order, Place, PolicyVersion, Position, TimestampMs, UserId};
+use model::{
+    Fix, Generation, Motion, MotionField, Order, Place, PolicyVersion, Position, Sequence, TimestampMs, UserId,
+};
 
 use super::{LocationCache, Put};
 use crate::conformance::{Harness, fresh_user, fresh_users};
@@ -16,6 +18,8 @@ macro_rules! cache_conformance {
     ($attribute:tt $harness:expr) => {
         $crate::conformance_tests! { $attribute $harness, cache:
             the_highest_order_is_kept_whatever_the_order_of_the_calls,
+            of_reports_of_one_time_the_last_is_kept_whatever_the_order_of_the_calls,
+            any_sequence_of_puts_leaves_the_highest_order,
             nodes_that_race_leave_the_highest_order,
             what_has_expired_does_not_hold_up_an_older_position,
             put_many_answers_for_each_fix_in_order,
@@ -43,11 +47,17 @@ fn fix(harness: &impl Harness, user: UserId, generation: u64, ts: u64) -> Fix {
     Fix {
         user,
         place: Place::new(Position::new(40.020_12, 116.421_11).unwrap()),
-        order: Order { generation: Generation(generation), ts: TimestampMs(ts) },
+        order: Order { generation: Generation(generation), ts: TimestampMs(ts), ..Order::default() },
         expires: harness.clock().monotonic().after(TTL),
         policy: PolicyVersion(7),
         motion,
     }
+}
+
+/// With another sequence number.
+fn numbered(mut fix: Fix, seq: u64) -> Fix {
+    fix.order.seq = Sequence(seq);
+    fix
 }
 
 /// With another time to live.
@@ -80,16 +90,77 @@ pub async fn the_highest_order_is_kept_whatever_the_order_of_the_calls(harness: 
     }
 }
 
+/// Sentence 1, for reports that only their sequence numbers tell apart.
+pub async fn of_reports_of_one_time_the_last_is_kept_whatever_the_order_of_the_calls(
+    harness: &impl Harness<Node = Cache>,
+) {
+    let nodes = [harness.node().await, harness.node().await];
+    // One differs in the lower half of the number, one in the upper.
+    for (earlier, later) in [(1, 2), (u64::from(u32::MAX), 1 << 32), (0, u64::MAX)] {
+        for later_comes_first in [false, true] {
+            let user = fresh_user();
+            let report = fix(harness, user, 1, 500);
+            let (earlier, later) = (numbered(report, earlier), numbered(report, later));
+            let calls = if later_comes_first { [later, earlier] } else { [earlier, later] };
+            for (node, call) in nodes.iter().zip(calls) {
+                let put = if later_comes_first && call == earlier { Put::Stale } else { Put::Stored };
+                assert_eq!(node.put_many(&[call]).await, Ok(vec![put]), "{earlier:?} {later:?}");
+            }
+            assert_eq!(kept(&nodes[0], user).await.map(|fix| fix.order), Some(later.order));
+        }
+    }
+}
+
+/// Sentence 1, for any calls: batches of any orders, by two nodes in turn.
+pub async fn any_sequence_of_puts_leaves_the_highest_order(harness: &impl Harness<Node = Cache>) {
+    // Numbers on both sides of a half and at both ends, so that a comparison of the wrong half shows.
+    const NUMBERS: [u64; 5] = [0, 1, u32::MAX as u64, 1 << 32, u64::MAX];
+    let nodes = [harness.node().await, harness.node().await];
+    for seed in 0..200u64 {
+        let mut state = seed;
+        let mut number = |below: usize| {
+            // SplitMix64.
+            state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            ((mixed ^ (mixed >> 31)) % below as u64) as usize
+        };
+        let user = fresh_user();
+        let mut highest = None;
+        for node in nodes.iter().cycle().take(2 + number(4)) {
+            let batch: Vec<Fix> = (0..1 + number(3))
+                .map(|_| {
+                    let (generation, ts) = (NUMBERS[number(5)], NUMBERS[number(5)]);
+                    numbered(fix(harness, user, generation, ts), NUMBERS[number(5)])
+                })
+                .collect();
+            let puts = node.put_many(&batch).await.unwrap();
+            for (fix, put) in batch.iter().zip(puts) {
+                let is_newest = highest.is_none_or(|highest| fix.order >= highest);
+                assert_eq!(put, if is_newest { Put::Stored } else { Put::Stale }, "seed {seed}: {:?}", fix.order);
+                highest = highest.max(Some(fix.order));
+            }
+            assert_eq!(kept(node, user).await.map(|fix| fix.order), highest, "seed {seed}");
+        }
+    }
+}
+
 /// Sentence 1, with calls at the same time.
 pub async fn nodes_that_race_leave_the_highest_order(harness: &impl Harness<Node = Cache>) {
     let [first, second] = [harness.node().await, harness.node().await];
     for round in 0..50 {
         let user = fresh_user();
-        let (newer, older) = ([fix(harness, user, 2, 1)], [fix(harness, user, 1, 9)]);
-        let (one, other) = tokio::join!(first.put_many(&newer), second.put_many(&older));
+        let (newer, older) = if round % 2 == 0 {
+            (fix(harness, user, 2, 1), fix(harness, user, 1, 9))
+        } else {
+            let report = fix(harness, user, 1, 9);
+            (numbered(report, 8), numbered(report, 7))
+        };
+        let (one, other) = ([newer], [older]);
+        let (one, other) = tokio::join!(first.put_many(&one), second.put_many(&other));
         one.unwrap();
         other.unwrap();
-        assert_eq!(kept_order(&first, user).await, Some((2, 1)), "round {round}");
+        assert_eq!(kept(&first, user).await.map(|fix| fix.order), Some(newer.order), "round {round}");
     }
 }
 

@@ -133,7 +133,7 @@ mod tests {
         Fix {
             user: UserId(user),
             place: Place::new(Position::new(40.0, 116.0).unwrap()),
-            order: Order { generation: Generation(1), ts: TimestampMs(ts) },
+            order: Order { generation: Generation(1), ts: TimestampMs(ts), ..Order::default() },
             expires: MonotonicMs(expires),
             policy: PolicyVersion(0),
             motion: Motion::UNKNOWN,

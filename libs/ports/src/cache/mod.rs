@@ -22,7 +22,7 @@ pub enum Put {
 /// # Contract
 ///
 /// 1. A user's kept position is the one of the highest [`model::Order`] that was put and has not expired, whatever
-///    the order of the calls.
+///    the order of the calls. Of several reports of one device time that is the one received last.
 /// 2. `put_many` answers for each fix, in order: `Stored`, or `Stale` when a newer one is kept. Putting the same fix
 ///    again is `Stored` and changes nothing.
 /// 3. After `put_many` returned `Ok`, every `get_many` that begins later sees that fix or a newer one until it

@@ -250,7 +250,7 @@ mod tests {
             let fix = Fix {
                 user: UserId(user),
                 place: Place::new(Position::new(lat, lon).unwrap()),
-                order: Order { generation: Generation(1), ts: TimestampMs(ts) },
+                order: Order { generation: Generation(1), ts: TimestampMs(ts), ..Order::default() },
                 expires: MonotonicMs(1),
                 policy: PolicyVersion(0),
                 motion: charging.map_or(motion, |charging| motion.with_charging(charging)),

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::fmt;
 
 use model::{Meters, Motion, MotionField, Position, TimestampMs};
-use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -50,6 +49,8 @@ pub struct Report {
     pub ts: TimestampMs,
     /// What else it knows.
     pub motion: Motion,
+    /// When it was sent, by the same clock as `ts`; `None` if the device does not say so.
+    pub sent_at: Option<TimestampMs>,
 }
 
 /// Friends to a page: 1 to 100, 20 if nothing is asked for.
@@ -113,6 +114,8 @@ struct Raw<'a> {
     lon: Option<Scalar>,
     #[serde(default)]
     ts: Option<Scalar>,
+    #[serde(default)]
+    sent_at: Option<Scalar>,
     #[serde(default)]
     accuracy_m: Option<Scalar>,
     #[serde(default)]
@@ -238,12 +241,12 @@ impl<'a> Raw<'a> {
             let field = if bad == model::BadPosition::Lat { "lat" } else { "lon" };
             BadFrame::value(field, bad)
         })?;
-        let ts = required("ts", self.ts)?;
-        // 2^53: up to there every whole number of milliseconds is exact in a JSON number.
-        if ts.fract() != 0.0 || !(1.0..=9_007_199_254_740_992.0).contains(&ts) {
-            return Err(BadFrame::value("ts", "must be a time in whole milliseconds since 1970-01-01 UTC"));
-        }
-        Ok(Report { position, ts: TimestampMs(ts as u64), motion: self.motion()? })
+        let ts = time("ts", required("ts", self.ts)?)?;
+        let sent_at = match self.sent_at {
+            None => None,
+            sent_at => Some(time("sent_at", required("sent_at", sent_at)?)?),
+        };
+        Ok(Report { position, ts, motion: self.motion()?, sent_at })
     }
 
     fn motion(&self) -> Result<Motion, BadFrame> {
@@ -284,89 +287,20 @@ impl<'a> Raw<'a> {
     }
 }
 
+fn time(field: &'static str, ms: f64) -> Result<TimestampMs, BadFrame> {
+    // 2^53: up to there every whole number of milliseconds is exact in a JSON number.
+    if ms.fract() != 0.0 || !(1.0..=9_007_199_254_740_992.0).contains(&ms) {
+        return Err(BadFrame::value(field, "must be a time in whole milliseconds since 1970-01-01 UTC"));
+    }
+    Ok(TimestampMs(ms as u64))
+}
+
 fn required(field: &'static str, value: Option<Scalar>) -> Result<f64, BadFrame> {
     match value {
         Some(Scalar::Number(value)) => Ok(value),
         Some(_) => Err(BadFrame::value(field, "must be a number")),
         None => Err(BadFrame::value(field, "is missing")),
     }
-}
-
-/// The frames a client may send, as their schema says them. [`decode`] reads the same fields by hand, so that a wrong
-/// one is answered by its name; a test holds the two together.
-#[derive(JsonSchema)]
-#[serde(tag = "type", rename_all = "snake_case")]
-#[schemars(
-    title = "Frames from client to server, nearby.v1.json",
-    description = "One JSON object per WebSocket text message. Unknown fields are ignored; null is the same as absent."
-)]
-#[allow(dead_code, reason = "only its schema is used")]
-pub(crate) enum ClientFrameSchema {
-    /// The first frame. With `lat`, `lon` and `ts` this connection shares its user's position from now on; without all
-    /// three it watches around the user's own newest position.
-    Init {
-        #[schemars(range(min = -90.0, max = 90.0))]
-        lat: Option<f64>,
-        #[schemars(range(min = -180.0, max = 180.0))]
-        lon: Option<f64>,
-        /// Unix time in ms, by the device.
-        #[schemars(range(min = 1, max = 9_007_199_254_740_992_u64))]
-        ts: Option<u64>,
-        #[schemars(range(min = 0.0, max = 1_000_000.0))]
-        accuracy_m: Option<f32>,
-        #[schemars(range(min = -20_000.0, max = 1_000_000.0))]
-        altitude_m: Option<f32>,
-        #[schemars(range(min = 0.0, max = 10_000.0))]
-        speed_mps: Option<f32>,
-        #[schemars(range(min = 0.0, max = 360.0))]
-        heading_deg: Option<f32>,
-        #[schemars(range(min = 0.0, max = 100.0))]
-        battery_pct: Option<f32>,
-        charging: Option<bool>,
-        /// Above 0, at most the server's maximum (50 km by default).
-        #[schemars(extend("exclusiveMinimum" = 0))]
-        radius_m: Option<f64>,
-        /// Friends to a page; 20 if not given.
-        #[schemars(range(min = 1, max = 100))]
-        limit: Option<u8>,
-    },
-    /// A new position; no reply.
-    Location {
-        #[schemars(range(min = -90.0, max = 90.0))]
-        lat: f64,
-        #[schemars(range(min = -180.0, max = 180.0))]
-        lon: f64,
-        /// Unix time in ms, by the device.
-        #[schemars(range(min = 1, max = 9_007_199_254_740_992_u64))]
-        ts: u64,
-        #[schemars(range(min = 0.0, max = 1_000_000.0))]
-        accuracy_m: Option<f32>,
-        #[schemars(range(min = -20_000.0, max = 1_000_000.0))]
-        altitude_m: Option<f32>,
-        #[schemars(range(min = 0.0, max = 10_000.0))]
-        speed_mps: Option<f32>,
-        #[schemars(range(min = 0.0, max = 360.0))]
-        heading_deg: Option<f32>,
-        #[schemars(range(min = 0.0, max = 100.0))]
-        battery_pct: Option<f32>,
-        charging: Option<bool>,
-    },
-    /// The next page of `nearby`.
-    More {
-        /// `next_cursor` of the page before.
-        cursor: String,
-    },
-    /// Watch another radius from now on; answered with `nearby`.
-    Radius {
-        /// Above 0, at most the server's maximum (50 km by default).
-        #[schemars(extend("exclusiveMinimum" = 0))]
-        radius_m: f64,
-    },
-    /// A fresh token of the same user.
-    Auth {
-        /// A JWT.
-        token: String,
-    },
 }
 
 #[cfg(test)]
@@ -386,6 +320,7 @@ mod tests {
         let ClientFrame::Location(report) = decode(text).unwrap() else { panic!("not a location") };
         assert_eq!(report.position, Position::new(40.02, 116.42).unwrap());
         assert_eq!(report.ts, TimestampMs(1_700_000_000_000));
+        assert_eq!(report.sent_at, None);
         assert_eq!(report.motion.get(MotionField::SpeedMps), Some(1.5));
         assert_eq!(report.motion.charging(), Some(false));
     }
@@ -400,6 +335,26 @@ mod tests {
         };
         assert_eq!((init.radius, init.limit), (Some(Meters(500.0)), Limit::new(5)));
         assert_eq!(refused(r#"{"type":"init","lat":1,"ts":3}"#), (ErrorCode::BadValue, Some("lon")));
+    }
+
+    #[test]
+    fn the_time_of_sending_comes_with_every_position() {
+        let at = Some(TimestampMs(4));
+        let fields = r#""lat":1,"lon":2,"ts":3,"sent_at":4"#;
+        let ClientFrame::Location(report) = decode(&format!(r#"{{"type":"location",{fields}}}"#)).unwrap() else {
+            panic!("not a location")
+        };
+        assert_eq!(report.sent_at, at);
+        let Ok(ClientFrame::Init(init)) = decode(&format!(r#"{{"type":"init",{fields}}}"#)) else {
+            panic!("not an init")
+        };
+        assert_eq!(init.report.unwrap().sent_at, at);
+        let posted =
+            decode_reports(&format!(r#"[{{{fields}}},{{"lat":1,"lon":2,"ts":3,"sent_at":null}}]"#), 2).unwrap();
+        assert_eq!((posted[0].sent_at, posted[1].sent_at), (at, None));
+        let wrong =
+            decode_reports(&format!(r#"[{{{fields}}},{{"lat":1,"lon":2,"ts":3,"sent_at":-4}}]"#), 2).unwrap_err();
+        assert_eq!((wrong.code, wrong.field), (ErrorCode::BadValue, Some("sent_at")));
     }
 
     #[test]
@@ -431,6 +386,9 @@ mod tests {
             (r#""lat":0,"lon":0,"ts":-5"#, "ts"),
             (r#""lat":0,"lon":0,"ts":1.5"#, "ts"),
             (r#""lat":0,"lon":0,"ts":1e300"#, "ts"),
+            (r#""lat":0,"lon":0,"ts":1,"sent_at":0"#, "sent_at"),
+            (r#""lat":0,"lon":0,"ts":1,"sent_at":1.5"#, "sent_at"),
+            (r#""lat":0,"lon":0,"ts":1,"sent_at":"2""#, "sent_at"),
             (r#""lat":0,"lon":0,"ts":1,"heading_deg":400"#, "heading_deg"),
             (r#""lat":0,"lon":0,"ts":1,"battery_pct":{}"#, "battery_pct"),
             (r#""lat":0,"lon":0,"ts":1,"charging":1"#, "charging"),

@@ -3,11 +3,12 @@
 mod cursor;
 mod friend_text;
 mod inbound;
+mod inbound_schema;
 mod number;
 mod outbound;
 
 pub use cursor::{BadCursor, PageCursor};
 pub use friend_text::FriendTexts;
-pub(crate) use inbound::ClientFrameSchema;
 pub use inbound::{BadFrame, ClientFrame, Init, Limit, Report, decode, decode_reports};
-pub use outbound::{ErrorCode, ErrorFrame, Friend, GoneReason, Nearby, ServerFrame};
+pub(crate) use inbound_schema::ClientFrameSchema;
+pub use outbound::{ErrorCode, ErrorFrame, Friend, GoneReason, Nearby, Notice, NoticeCode, ServerFrame};

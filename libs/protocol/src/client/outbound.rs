@@ -35,6 +35,8 @@ pub enum ServerFrame {
     },
     /// The frame before was not taken; it changed nothing.
     Error(ErrorFrame),
+    /// What was sent was taken, but not as the sender may think; each code once a connection.
+    Notice(Notice),
     /// The server is about to stop: a close with code 1012 follows.
     Drain {
         /// How long to wait before connecting again.
@@ -173,6 +175,23 @@ pub enum ErrorCode {
     BadToken,
 }
 
+/// What the sender of something that was taken should know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Notice {
+    /// What it is about, for programs.
+    pub code: NoticeCode,
+    /// What became of it and what would be right, for people.
+    pub message: String,
+}
+
+/// What notices are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NoticeCode {
+    /// The position is older than positions are shown: it went to the history only.
+    TooOld,
+}
+
 impl ServerFrame {
     /// Appends the frame's JSON text to `out`.
     pub fn encode_into(&self, out: &mut Vec<u8>) {
@@ -204,6 +223,8 @@ mod tests {
         assert_eq!(drain.encode(), r#"{"type":"drain","retry_after_ms":500}"#);
         let error = ErrorFrame { code: ErrorCode::BadJson, message: "no".into(), field: None };
         assert_eq!(ServerFrame::Error(error).encode(), r#"{"type":"error","code":"bad_json","message":"no"}"#);
+        let notice = Notice { code: NoticeCode::TooOld, message: "late".into() };
+        assert_eq!(ServerFrame::Notice(notice).encode(), r#"{"type":"notice","code":"too_old","message":"late"}"#);
         let nearby = Nearby { friends: vec![], next_cursor: None, radius_m: 500.0, location_ttl_s: 600 };
         assert_eq!(
             ServerFrame::Nearby(nearby).encode(),

@@ -5,7 +5,9 @@ use model::{
     TimestampMs, UserId,
 };
 use proptest::prelude::*;
-use protocol::client::{ErrorCode, ErrorFrame, Friend, GoneReason, Limit, Nearby, PageCursor, ServerFrame, decode};
+use protocol::client::{
+    ErrorCode, ErrorFrame, Friend, GoneReason, Limit, Nearby, Notice, NoticeCode, PageCursor, ServerFrame, decode,
+};
 use protocol::schema::{client_frames, server_frames};
 use serde_json::{Map, Value, json};
 
@@ -15,7 +17,7 @@ fn friend(motion: Motion) -> Friend {
     let fix = Fix {
         user: UserId(u64::MAX),
         place: Place::new(Position::new(39.98, 116.31).unwrap()),
-        order: Order { generation: Generation(3), ts: TimestampMs(1_735_689_600_000) },
+        order: Order { generation: Generation(3), ts: TimestampMs(1_735_689_600_000), ..Order::default() },
         expires: MonotonicMs(600_000),
         policy: PolicyVersion(0),
         motion,
@@ -48,6 +50,8 @@ const ERROR_CODES: [ErrorCode; 8] = [
     ErrorCode::BadToken,
 ];
 
+const NOTICE_CODES: [NoticeCode; 1] = [NoticeCode::TooOld];
+
 /// Frames of every kind, with as much and as little in them as there can be.
 fn every_frame() -> Vec<ServerFrame> {
     let (full, bare) = (friend(full_motion()), friend(Motion::UNKNOWN));
@@ -62,6 +66,7 @@ fn every_frame() -> Vec<ServerFrame> {
         ServerFrame::Friend(bare),
         ServerFrame::FriendAdded { id: UserId(0) },
         ServerFrame::FriendRemoved { id: UserId(8) },
+        ServerFrame::Notice(Notice { code: NOTICE_CODES[0], message: "what would be right".into() }),
         ServerFrame::Drain { retry_after_ms: 0 },
     ];
     frames.extend(GONE_REASONS.map(|reason| ServerFrame::Gone { id: UserId(7), reason }));
@@ -100,6 +105,7 @@ fn every_reason_and_code_of_the_schema_is_sent() {
     for (name, sent) in [
         ("GoneReason", GONE_REASONS.map(|reason| json!(reason)).to_vec()),
         ("ErrorCode", ERROR_CODES.map(|code| json!(code)).to_vec()),
+        ("NoticeCode", NOTICE_CODES.map(|code| json!(code)).to_vec()),
     ] {
         let known = schema["definitions"][name]["oneOf"].as_array().unwrap();
         assert_eq!(known.iter().map(|each| each["const"].clone()).collect::<Vec<_>>(), sent, "{name}");
@@ -143,6 +149,9 @@ fn wrong_values_are_refused_by_the_schema_and_by_the_server() {
             ("ts", json!(-1)),
             ("ts", json!(1.5)),
             ("ts", json!(9_007_199_254_740_994_u64)),
+            ("sent_at", json!(0)),
+            ("sent_at", json!(1.5)),
+            ("sent_at", json!("now")),
             ("accuracy_m", json!(-1)),
             ("altitude_m", json!(-20_001)),
             ("speed_mps", json!(10_001)),
@@ -176,10 +185,11 @@ fn wrong_values_are_refused_by_the_schema_and_by_the_server() {
     }
 }
 
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 14] = [
     "lat",
     "lon",
     "ts",
+    "sent_at",
     "accuracy_m",
     "altitude_m",
     "speed_mps",

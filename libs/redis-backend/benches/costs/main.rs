@@ -37,7 +37,7 @@ fn fix(user: u64, ts: u64) -> Fix {
     Fix {
         user: UserId(user),
         place: Place::new(Position::new(40.0, 116.0).unwrap()),
-        order: Order { generation: Generation(1), ts: TimestampMs(ts) },
+        order: Order { generation: Generation(1), ts: TimestampMs(ts), ..Order::default() },
         expires: Clock::System.monotonic().after(Duration::from_secs(600)),
         policy: PolicyVersion(3),
         motion: Motion::UNKNOWN,

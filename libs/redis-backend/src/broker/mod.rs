@@ -42,7 +42,7 @@ use names::Names;
 pub use planted::Break;
 use publisher::{Identity, Reply};
 pub use status::{PubSubAnswer, PubSubStatus, Unreachable, announce_ring, pubsub_status};
-use view::{Nodes, PubSubNode, View};
+use view::{Current, Nodes, PubSubNode, View};
 
 const BACKEND: &str = "pub/sub";
 
@@ -82,6 +82,7 @@ struct Shared {
     /// Of the ring in use.
     epoch: Arc<AtomicU64>,
     nodes: parking_lot::Mutex<Nodes>,
+    current: Current,
     votes: Arc<Votes>,
     /// Rung by whoever has reason to think that the ring is another one.
     suspicion: Notify,
@@ -118,6 +119,7 @@ impl RedisBroker {
             counters: Arc::default(),
             epoch: Arc::default(),
             nodes: parking_lot::Mutex::default(),
+            current: Current::default(),
             votes: Arc::default(),
             suspicion: Notify::new(),
             tasks: TaskTracker::new(),
@@ -243,7 +245,7 @@ impl Shared {
     }
 
     fn view(&self) -> Option<Arc<View>> {
-        self.nodes.lock().view.clone()
+        self.current.read().clone()
     }
 
     fn plants(&self, broken: Break) -> bool {

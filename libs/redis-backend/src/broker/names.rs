@@ -2,6 +2,7 @@
 
 use model::{NodeId, UserId};
 use ports::Channel;
+use protocol::ring::slot;
 
 /// All with one prefix, which is empty outside of tests.
 #[derive(Clone)]
@@ -92,8 +93,13 @@ fn strip<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
     name.strip_prefix(std::str::from_utf8(&prefix).ok()?)
 }
 
+/// The slot of a channel.
+pub(crate) fn slot_of(channel: Channel) -> u16 {
+    slot(&plain(channel))
+}
+
 /// The name that decides the slot.
-pub(crate) fn plain(channel: Channel) -> Vec<u8> {
+fn plain(channel: Channel) -> Vec<u8> {
     match channel {
         Channel::User(user) => format!("u:{user}").into_bytes(),
         Channel::Node(node) => format!("node:{node}").into_bytes(),

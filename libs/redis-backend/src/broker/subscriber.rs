@@ -127,15 +127,15 @@ impl Subscriber {
         }
     }
 
-    /// Of the wanted ones, those that `which` picks.
-    pub(crate) fn wanted(&self, which: impl Fn(&Channel) -> bool) -> Vec<Channel> {
-        self.wanted.lock().iter().filter(which).collect()
+    /// The wanted ones in the slots that `which` picks.
+    pub(crate) fn wanted_in(&self, which: impl Fn(u16) -> bool) -> Vec<Channel> {
+        self.wanted.lock().in_slots(which).collect()
     }
 
-    /// Tells a gap in those of the wanted ones that `which` picks.
-    pub(crate) fn gap(&self, inbox: &InboxSender, counters: &Counters, which: impl Fn(&Channel) -> bool) {
+    /// Tells a gap in the wanted ones in the slots that `which` picks.
+    pub(crate) fn gap(&self, inbox: &InboxSender, counters: &Counters, which: impl Fn(u16) -> bool) {
         let wanted = self.wanted.lock();
-        tell_gap(inbox, counters, wanted.iter().filter(which));
+        tell_gap(inbox, counters, wanted.in_slots(which));
     }
 
     /// Tells a gap in those of these channels that are still wanted.

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use ports::broker::InboxSender;
 use ports::{Affected, Channel};
-use protocol::ring::{Ring, SLOTS, slot};
+use protocol::ring::{Ring, SLOTS};
 use rustc_hash::FxHashSet;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::names::plain;
+use super::names::slot_of;
 use super::publisher::Publisher;
 use super::subscriber::{Subscriber, Surroundings};
 
@@ -27,11 +27,11 @@ pub(crate) struct View {
 
 impl View {
     pub(crate) fn owner(&self, channel: Channel) -> usize {
-        self.ring.owner(slot(&plain(channel)))
+        self.ring.owner(slot_of(channel))
     }
 
-    pub(crate) fn owned_by(&self, channel: Channel, node: &Arc<PubSubNode>) -> bool {
-        Arc::ptr_eq(&self.nodes[self.owner(channel)], node)
+    fn is_owner(&self, slot: u16, node: &Arc<PubSubNode>) -> bool {
+        Arc::ptr_eq(self.node_of(slot), node)
     }
 
     fn node_of(&self, slot: u16) -> &Arc<PubSubNode> {
@@ -44,9 +44,9 @@ impl View {
         let mut words = vec![0u64; usize::from(SLOTS) / 64].into_boxed_slice();
         for slot in 0..SLOTS {
             let now = self.node_of(slot);
-            let stayed = before.is_some_and(|before| Arc::ptr_eq(before.node_of(slot), now));
+            let stayed = before.is_some_and(|before| before.is_owner(slot, now));
             let counts = match (before, fenced) {
-                (Some(before), Some(fenced)) => Arc::ptr_eq(before.node_of(slot), fenced),
+                (Some(before), Some(fenced)) => before.is_owner(slot, fenced),
                 (None, Some(fenced)) => !Arc::ptr_eq(fenced, now),
                 (_, None) => true,
             };
@@ -62,9 +62,8 @@ impl View {
 pub(crate) struct Slots(Box<[u64]>);
 
 impl Slots {
-    pub(crate) fn holds(&self, channel: Channel) -> bool {
-        let slot = usize::from(slot(&plain(channel)));
-        self.0[slot / 64] & (1 << (slot % 64)) != 0
+    fn holds(&self, slot: u16) -> bool {
+        self.0[usize::from(slot) / 64] & (1 << (slot % 64)) != 0
     }
 
     fn is_empty(&self) -> bool {
@@ -128,10 +127,15 @@ impl PubSubNode {
 /// What waits for acknowledgements.
 pub(crate) type Waiting = Vec<oneshot::Receiver<()>>;
 
-/// All of it, under one lock that is held for no I/O.
+/// The ring in use. Whoever publishes reads it, and waits for nobody who changes the ring: it is written only by
+/// [`Nodes::begin`], as its last step.
+pub(crate) type Current = RwLock<Option<Arc<View>>>;
+
+/// The connections, under one lock that is held for no I/O.
 #[derive(Default)]
 pub(crate) struct Nodes {
-    pub(crate) view: Option<Arc<View>>,
+    /// The ring in use.
+    view: Option<Arc<View>>,
     /// Everybody with connections, by address: the ring's nodes and those that have left it lately.
     pub(crate) all: BTreeMap<String, Arc<PubSubNode>>,
     /// Channels may be wanted of earlier owners as well.
@@ -173,12 +177,13 @@ impl Nodes {
         let view = Arc::new(View { ring, nodes });
         let mut moved = vec![Vec::new(); view.nodes.len()];
         for node in self.all.values() {
-            for channel in node.subscriber.wanted(|channel| !view.owned_by(*channel, node)) {
+            for channel in node.subscriber.wanted_in(|slot| !view.is_owner(slot, node)) {
                 moved[view.owner(channel)].push(channel);
             }
         }
         let moved = view.nodes.iter().zip(moved).filter(|(_, channels)| !channels.is_empty());
         let waiting = moved.filter_map(|(node, channels)| node.subscriber.want(channels)).collect();
+        *shared.current.write() = Some(view.clone());
         self.view = Some(view);
         self.moving = true;
         waiting
@@ -188,7 +193,7 @@ impl Nodes {
     pub(crate) fn finish(&mut self) {
         let Some(view) = &self.view else { return };
         for node in self.all.values() {
-            let gone = node.subscriber.wanted(|channel| !view.owned_by(*channel, node));
+            let gone = node.subscriber.wanted_in(|slot| !view.is_owner(slot, node));
             if !gone.is_empty() {
                 // What arrives until then is not wanted, and is dropped.
                 drop(node.subscriber.drop_all(gone));
@@ -215,7 +220,7 @@ impl Nodes {
         let Some(view) = &self.view else { return };
         let moved = view.moved(before, fenced);
         for node in &view.nodes {
-            node.subscriber.gap(&shared.inbox, &shared.counters, |channel| moved.holds(*channel));
+            node.subscriber.gap(&shared.inbox, &shared.counters, |slot| moved.holds(slot));
         }
     }
 
@@ -224,7 +229,7 @@ impl Nodes {
         let Some(view) = &self.view else { return };
         let moved = view.moved(before, fenced);
         if !moved.is_empty() {
-            inbox.republish(Affected::by(move |channel| moved.holds(channel)));
+            inbox.republish(Affected::by(move |channel| moved.holds(slot_of(channel))));
         }
     }
 

@@ -1,17 +1,23 @@
 //! What is wanted of one pub/sub node, and on which of it something was heard lately.
 
+use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use ports::Channel;
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::time::Instant;
+
+use super::names::slot_of;
 
 /// "Lately" is since the turn before the last. A phone that moves reports every half minute.
 const TURN: Duration = Duration::from_secs(60);
 
-/// Channels. A message costs one look into the small set of live ones.
+/// Channels. A message costs one look into the small set of live ones; a change of the ring, a look at the slots and at
+/// the channels of those that move.
 pub(crate) struct Wanted {
     all: FxHashSet<Channel>,
+    /// The same by slot. A slot without channels is not in it.
+    by_slot: FxHashMap<u16, Vec<Channel>>,
     /// Those heard of since the last turn.
     live: FxHashSet<Channel>,
     /// Those heard of in the turn before it.
@@ -22,19 +28,39 @@ pub(crate) struct Wanted {
 impl Wanted {
     pub(crate) fn new() -> Wanted {
         let [all, live, before] = [(); 3].map(|()| FxHashSet::default());
-        Wanted { all, live, before, turned: Instant::now() }
+        Wanted { all, by_slot: FxHashMap::default(), live, before, turned: Instant::now() }
     }
 
     pub(crate) fn add(&mut self, channels: &[Channel]) {
-        self.all.extend(channels);
+        for &channel in channels {
+            if self.all.insert(channel) {
+                self.by_slot.entry(slot_of(channel)).or_default().push(channel);
+            }
+        }
     }
 
     pub(crate) fn remove(&mut self, channels: &[Channel]) {
         for channel in channels {
-            self.all.remove(channel);
+            if self.all.remove(channel) {
+                self.remove_from_slot(*channel);
+            }
             self.live.remove(channel);
             self.before.remove(channel);
         }
+    }
+
+    /// A slot has few channels: 100,000 in 16,384 slots are six each.
+    fn remove_from_slot(&mut self, channel: Channel) {
+        let Entry::Occupied(mut slot) = self.by_slot.entry(slot_of(channel)) else { return };
+        slot.get_mut().retain(|other| *other != channel);
+        if slot.get().is_empty() {
+            slot.remove();
+        }
+    }
+
+    /// Those in the slots that `which` picks.
+    pub(crate) fn in_slots(&self, which: impl Fn(u16) -> bool) -> impl Iterator<Item = Channel> {
+        self.by_slot.iter().filter(move |(slot, _)| which(**slot)).flat_map(|(_, channels)| channels.iter().copied())
     }
 
     pub(crate) fn holds(&self, channel: Channel) -> bool {
@@ -78,6 +104,25 @@ mod tests {
 
     fn channel(user: u64) -> Channel {
         Channel::User(UserId(user))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slots_hold_exactly_what_is_wanted() {
+        let mut wanted = Wanted::new();
+        let all: Vec<Channel> = (0..5_000).map(channel).collect();
+        wanted.add(&all);
+        wanted.add(&all[..100]);
+        wanted.remove(&all[..2_500]);
+        wanted.remove(&all[..10]);
+        let lower = |slot: u16| slot < 8_192;
+        let mut found: Vec<Channel> = wanted.in_slots(lower).collect();
+        let mut expected: Vec<Channel> =
+            all[2_500..].iter().copied().filter(|channel| lower(slot_of(*channel))).collect();
+        found.sort();
+        expected.sort();
+        assert_eq!(found, expected);
+        wanted.remove(&all);
+        assert_eq!((wanted.in_slots(|_| true).count(), wanted.by_slot.len()), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]

@@ -70,7 +70,7 @@ pub(crate) fn fix(user: UserId, ts: u64) -> Fix {
     Fix {
         user,
         place: Place::new(Position::new(40.0, 116.0).expect("a position")),
-        order: Order { generation: Generation(1), ts: TimestampMs(ts) },
+        order: Order { generation: Generation(1), ts: TimestampMs(ts), ..Order::default() },
         expires: Clock::System.monotonic().after(Duration::from_secs(60)),
         policy: PolicyVersion(3),
         motion: Motion::UNKNOWN,

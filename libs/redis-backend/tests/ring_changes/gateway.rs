@@ -60,7 +60,7 @@ pub(crate) fn fix(user: UserId, ts: u64, clock: Clock) -> Fix {
     Fix {
         user,
         place: Place::new(Position::new(40.0, 116.0).expect("a position")),
-        order: Order { generation: Generation(1), ts: TimestampMs(ts) },
+        order: Order { generation: Generation(1), ts: TimestampMs(ts), ..Order::default() },
         expires: clock.monotonic().after(Duration::from_secs(600)),
         policy: PolicyVersion(0),
         motion: Motion::UNKNOWN,

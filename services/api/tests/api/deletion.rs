@@ -26,7 +26,7 @@ async fn world() -> World {
         let yesterday = START.before(Duration::from_secs(30 * 3_600));
         let points = [ts, yesterday].map(|ts| HistoryPoint { user, ts, position, motion: Motion::UNKNOWN });
         world.state.history.append(&points).await.unwrap();
-        let order = Order { generation: Generation(1), ts };
+        let order = Order { generation: Generation(1), ts, ..Order::default() };
         let (place, policy) = (Place::new(position), PolicyVersion(0));
         let expires = MonotonicMs(u64::MAX);
         world.cache.put_many(&[Fix { user, place, order, expires, policy, motion: Motion::UNKNOWN }]).await.unwrap();

@@ -218,7 +218,7 @@ impl World {
     }
 
     fn report(&self, number: u64) -> Report {
-        Report { position: position(number), ts: self.fleet.clock.wall(), motion: Motion::UNKNOWN }
+        Report { position: position(number), ts: self.fleet.clock.wall(), motion: Motion::UNKNOWN, sent_at: None }
     }
 
     fn move_on(&self, who: usize) {

@@ -43,7 +43,7 @@ impl Scene {
     }
 
     fn report(&self, number: u64) -> Report {
-        Report { position: position(number), ts: self.fleet.clock.wall(), motion: Motion::UNKNOWN }
+        Report { position: position(number), ts: self.fleet.clock.wall(), motion: Motion::UNKNOWN, sent_at: None }
     }
 
     async fn ask(&self, method: Method, one: UserId, other: UserId) -> StatusCode {

@@ -76,6 +76,30 @@ async fn all_that_is_posted_is_history_and_each_once() {
 }
 
 #[tokio::test]
+async fn a_queue_of_last_month_is_history_and_each_of_it_is_told_so() {
+    let server = Server::start().await;
+    server.friends(ALICE, BOB).await;
+    let mut alice = server.at(ALICE, HERE).await;
+    let old = now() - 20 * 86_400_000;
+    let queue = json!([position(north(300.0), old), position(north(400.0), now()), position(north(500.0), old + 1)]);
+    let answer = server.post(BOB, &queue).await.ok();
+    assert_eq!(answer["accepted"], 3);
+    let notices: Vec<(&Value, &Value)> =
+        answer["notices"].as_array().unwrap().iter().map(|notice| (&notice["index"], &notice["code"])).collect();
+    assert_eq!(notices, [(&json!(0), &json!("too_old")), (&json!(2), &json!("too_old"))], "{answer}");
+    assert!(answer["notices"][0]["message"].as_str().unwrap().contains("600 s"), "{answer}");
+    alice.sees(BOB, 400.0).await;
+    // A device whose clock is wrong says by which clock it counts.
+    let mut slow = position(north(600.0), now() - 3_600_000);
+    assert_eq!(server.post(BOB, &slow).await.ok()["notices"][0]["code"], "too_old");
+    slow["sent_at"] = slow["ts"].clone();
+    assert_eq!(server.post(BOB, &slow).await.ok(), json!({"accepted": 1}));
+    alice.hears_nothing().await;
+    let points = server.get(BOB, "/v1/users/2/history?from=2025-01-01T00:00:00Z").await.ok();
+    assert_eq!(points["items"].as_array().unwrap().len(), 4, "{points}");
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_named_and_nothing_of_it_is_taken() {
     let server = Server::with(|config| config.limits.update_burst = 1_000).await;
     server.know(&[ALICE]).await;
@@ -88,6 +112,7 @@ async fn what_is_wrong_is_named_and_nothing_of_it_is_taken() {
         (json!({"lat": 0, "lon": 0}), "ts"),
         (json!({"lat": 0, "lon": 0, "ts": ts + 300_000}), "ts"),
         (json!({"lat": 0, "lon": 0, "ts": ts / 1_000}), "ts"),
+        (json!({"lat": 0, "lon": 0, "ts": ts, "sent_at": 1.5}), "sent_at"),
         (json!({"lat": 0, "lon": 0, "ts": ts, "battery_pct": 101}), "battery_pct"),
         (json!([position(HERE, ts), {"lat": 0, "lon": 0, "ts": ts + 300_000}]), "ts"),
         (json!([position(HERE, ts), {"lat": -91, "lon": 0, "ts": ts}]), "lat"),

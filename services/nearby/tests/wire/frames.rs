@@ -54,6 +54,11 @@ async fn a_wrong_frame_is_answered_and_changes_nothing() {
             "bad_value",
             "heading_deg",
         ),
+        (
+            &format!("{{\"type\":\"location\",\"lat\":0,\"lon\":0,\"ts\":{ts},\"sent_at\":\"now\"}}"),
+            "bad_value",
+            "sent_at",
+        ),
         ("{\"type\":\"more\",\"cursor\":\"made up\"}", "bad_value", "cursor"),
         ("{\"type\":\"more\"}", "bad_value", "cursor"),
         ("{\"type\":\"auth\"}", "bad_value", "token"),
@@ -66,6 +71,37 @@ async fn a_wrong_frame_is_answered_and_changes_nothing() {
     alice.hears_nothing().await;
     bob.moves(north(200.0)).await;
     alice.sees(BOB, 200.0).await;
+}
+
+#[tokio::test]
+async fn a_position_that_is_too_old_is_taken_and_its_sender_is_told_once() {
+    let server = Server::with(|config| config.limits.update_burst = 1_000).await;
+    server.friends(ALICE, BOB).await;
+    let mut alice = server.at(ALICE, HERE).await;
+    let old = |seconds: u64| json!({"lat": north(100.0).0, "lon": HERE.1, "ts": now() - 86_400_000 + seconds});
+    let mut bob = server.connect(BOB).await;
+    let mut init = old(0);
+    init["type"] = json!("init");
+    bob.send(&init).await;
+    assert_eq!(bob.reads("nearby").await["friends"], json!([]));
+    let notice = bob.reads("notice").await;
+    assert_eq!(notice["code"], "too_old");
+    assert!(notice["message"].as_str().unwrap().contains("sent_at"), "{notice}");
+    // More than may be refused in a row: none of them is.
+    for seconds in 1..=150 {
+        let mut location = old(seconds);
+        location["type"] = json!("location");
+        bob.send(&location).await;
+    }
+    alice.hears_nothing().await;
+    // By a clock that is a day slow, and says so.
+    let mut location = old(200);
+    location["type"] = json!("location");
+    location["sent_at"] = json!(location["ts"].as_u64().unwrap() + 1_000);
+    bob.send(&location).await;
+    alice.sees(BOB, 100.0).await;
+    bob.sees(ALICE, 100.0).await;
+    bob.is_alive().await;
 }
 
 #[tokio::test]

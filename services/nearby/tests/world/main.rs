@@ -31,6 +31,7 @@ mod connecting;
 mod friendships;
 mod moving;
 mod races;
+mod reports;
 mod sharing;
 mod silence;
 mod simulation;

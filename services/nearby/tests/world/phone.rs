@@ -8,7 +8,7 @@ use std::time::Duration;
 use model::{Meters, Position, TimestampMs, UserId};
 use node::{Feed, Node, Refused, Session};
 use ports::Clock;
-use protocol::client::{ErrorCode, GoneReason, Init, Limit, Nearby, PageCursor, Report, ServerFrame};
+use protocol::client::{ErrorCode, GoneReason, Init, Limit, Nearby, NoticeCode, PageCursor, Report, ServerFrame};
 use protocol::close::CloseCode;
 use tokio::time::{Instant, sleep};
 
@@ -86,7 +86,7 @@ impl Phone {
 
     /// A report from there, now.
     pub(crate) fn report(&self, position: Position) -> Report {
-        Report { position, ts: self.clock.wall(), motion: model::Motion::UNKNOWN }
+        Report { position, ts: self.clock.wall(), motion: model::Motion::UNKNOWN, sent_at: None }
     }
 
     /// Only opens the connection.
@@ -184,6 +184,14 @@ impl Phone {
     pub(crate) fn send(&mut self, report: &Report) -> Result<(), Refused> {
         self.session().take_turn()?;
         self.session().location(report)
+    }
+
+    /// What it is told about what it sent, beside the answers.
+    pub(crate) fn notice(&mut self) -> Option<NoticeCode> {
+        match self.session().take_notice()? {
+            ServerFrame::Notice(notice) => Some(notice.code),
+            other => panic!("no notice: {other:?}"),
+        }
     }
 
     /// The code of the error that a position is answered with.

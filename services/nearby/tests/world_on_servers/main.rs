@@ -38,6 +38,8 @@ mod friendships;
 mod moving;
 #[path = "../world/races.rs"]
 mod races;
+#[path = "../world/reports.rs"]
+mod reports;
 #[path = "../world/sharing.rs"]
 mod sharing;
 #[path = "../world/silence.rs"]
