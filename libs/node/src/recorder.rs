@@ -298,6 +298,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
 }
 
 async fn write_until(recorder: &Recorder, history: &dyn LocationHistory, stop: &CancellationToken) {
+    let mut is_failing = false;
     while !stop.is_cancelled() {
         tokio::select! {
             biased;
@@ -313,20 +314,21 @@ async fn write_until(recorder: &Recorder, history: &dyn LocationHistory, stop: &
                 () = sleep(limits::HISTORY_LINGER) => {}
             }
         }
-        if !write_all(recorder, history).await {
+        if !write_all(recorder, history, &mut is_failing).await {
             let _ = timeout(REST, stop.cancelled()).await;
             recorder.wakeup.ring();
         }
     }
-    while !recorder.is_empty() && !write_all(recorder, history).await {
+    while !recorder.is_empty() && !write_all(recorder, history, &mut is_failing).await {
         if timeout(limits::RETRY, recorder.gave_up.cancelled()).await.is_ok() {
             return;
         }
     }
 }
 
-/// Writes what waits, a batch at a time, up to the first that fails. Returns whether none did.
-async fn write_all(recorder: &Recorder, history: &dyn LocationHistory) -> bool {
+/// Writes what waits, a batch at a time, up to the first that fails. Returns whether none did. Of failures in a row only
+/// the first is a warning.
+async fn write_all(recorder: &Recorder, history: &dyn LocationHistory, is_failing: &mut bool) -> bool {
     while let Some(batch) = recorder.take() {
         let outcome = tokio::select! {
             biased;
@@ -334,10 +336,18 @@ async fn write_all(recorder: &Recorder, history: &dyn LocationHistory) -> bool {
             outcome = history.append(&batch.points) => outcome,
         };
         match outcome {
-            Ok(()) => recorder.written(batch),
+            Ok(()) => {
+                *is_failing = false;
+                recorder.written(batch);
+            }
             Err(error) => {
                 recorder.metrics.failure("history");
-                tracing::warn!(%error, points = batch.points.len(), "writing the history failed and will be tried again");
+                let points = batch.points.len();
+                if std::mem::replace(is_failing, true) {
+                    tracing::debug!(%error, points, "writing the history failed again");
+                } else {
+                    tracing::warn!(%error, points, "writing the history failed and will be tried again");
+                }
                 recorder.failed(batch, &error);
                 return false;
             }
