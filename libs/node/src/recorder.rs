@@ -45,8 +45,10 @@ struct Queue {
     batches: VecDeque<Batch>,
     /// Points in `batches` and in the batch that is being written: at most [`limits::HISTORY_QUEUE`].
     len: usize,
-    /// Batches whose writing began.
+    /// Batches whose writing began,
     begun: u64,
+    /// and those of them that failed.
+    failed: u64,
     /// Users who are being erased, each with the number of calls that do so.
     erasing: FxHashMap<UserId, usize>,
     /// Nothing is written any more.
@@ -162,6 +164,21 @@ impl Recorder {
         self.done.wait_for(begun).await;
     }
 
+    /// Waits until all points that wait now are written.
+    pub(crate) async fn written_so_far(&self) {
+        loop {
+            let (last, failed) = {
+                let queue = self.queue.lock();
+                (queue.begun + queue.batches.len() as u64, queue.failed)
+            };
+            self.done.wait_for(last).await;
+            // A batch that failed is one of those that wait now.
+            if self.queue.lock().failed == failed {
+                return;
+            }
+        }
+    }
+
     fn begin_erasing(&self, user: UserId) -> Erasing<'_> {
         *self.queue.lock().erasing.entry(user).or_default() += 1;
         Erasing { recorder: self, user }
@@ -220,6 +237,7 @@ impl Recorder {
         let mut erased = 0;
         {
             let mut queue = self.queue.lock();
+            queue.failed += 1;
             if !queue.closed {
                 erased = batch.erase(|of| queue.erasing.contains_key(&of), &mut waiters);
                 queue.len -= erased;
