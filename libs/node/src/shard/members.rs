@@ -87,6 +87,14 @@ impl Members {
         }
     }
 
+    /// Nobody has a position any more; with the next report there is one again.
+    pub(super) fn forget_positions(&mut self) {
+        self.users.retain(|_, member| {
+            member.last = None;
+            !member.viewers.is_empty()
+        });
+    }
+
     /// Removes users without viewers whose position has expired. Looks at those only whose moment has come.
     pub(super) fn expire(&mut self, now: MonotonicMs) {
         while let Some((_, user)) = self.idle.pop_front_if(|(due, _)| *due <= now) {
