@@ -82,7 +82,7 @@ fn an_update_allocates_nothing() {
         })
         .collect();
     let (mut woken, mut news) = (Vec::new(), Vec::new());
-    let mut told = 0;
+    let (mut told, mut outgoing, mut sent) = (0, Vec::new(), 0);
     let mut run = |from: u64, to: u64| {
         for step in from..to {
             let now = MonotonicMs(1_000 + step * 100);
@@ -90,6 +90,13 @@ fn an_update_allocates_nothing() {
                 shard.moved(&fix(user, step), Duration::ZERO, now);
                 shard.heard(&fix(user, step), now);
             }
+            shard.take_outgoing(usize::MAX, now, &mut outgoing);
+            sent += outgoing.len();
+            outgoing.clear();
+            // What failed is sent once more.
+            (0..FRIENDS).for_each(|user| shard.send_again(UserId(user)));
+            shard.take_outgoing(FRIENDS as usize, now, &mut outgoing);
+            outgoing.clear();
             shard.take_woken(usize::MAX, &mut woken);
             woken.clear();
             for &viewer in &viewers {
@@ -105,4 +112,5 @@ fn an_update_allocates_nothing() {
     run(100, 1_000);
     assert_eq!(ALLOCATIONS.get() - before, 0, "allocations in 36,000 updates");
     assert!(told > 100_000, "the test must make news: {told}");
+    assert_eq!(sent, 40_000, "each position was sent");
 }
