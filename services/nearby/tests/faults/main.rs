@@ -24,6 +24,7 @@ mod watch;
 
 mod cache;
 mod cassandra;
+mod crowd;
 mod etcd;
 mod gateways;
 mod pubsub;
