@@ -136,6 +136,16 @@ impl Sentinels {
         let others: Vec<String> = others.map(|address| format!("node={address}")).collect();
         format!("redis-sentinel://127.0.0.1:{first}?{}&sentinelServiceName=main", others.join("&"))
     }
+
+    /// Has a sentinel make the replica the primary, and the primary a replica, without either of them failing.
+    ///
+    /// # Panics
+    ///
+    /// If the sentinel does not begin it.
+    pub fn fail_over(&self) {
+        let answer = ask(self.sentinels[0].0, &[b"SENTINEL", b"FAILOVER", b"main"]).unwrap_or_default();
+        assert_eq!(answer, b"+OK\r\n", "{}", String::from_utf8_lossy(&answer));
+    }
 }
 
 /// Three servers that share the 16,384 slots.

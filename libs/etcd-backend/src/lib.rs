@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use ports::PortError;
 
-pub use control::EtcdControlLog;
+pub use control::{EtcdControlLog, Kept};
 pub use discovery::EtcdDiscovery;
 
 use client::Client;

@@ -161,6 +161,7 @@ impl Control {
         }
         patiently(discovery.join(id)).await?;
         self.alive_since = Some(started);
+        self.shared.erasures.confirm_again();
         Ok(())
     }
 
@@ -264,6 +265,7 @@ impl Control {
             }
         }
         self.start_anew(end);
+        self.shared.erasures.submit_everybody(end);
         settle(in_flight).await;
     }
 

@@ -26,6 +26,8 @@ pub const SLOW_READER_BYTES: usize = 64 * 1024;
 
 /// Positions published in one go.
 pub const PUMP_BATCH: usize = 1_024;
+/// Positions that the location cache missed and is given in one go, between two batches of what is new.
+pub const PUMP_PAYMENT: usize = PUMP_BATCH / 4;
 /// Points that wait to be written to the history; above it they are dropped and counted.
 pub const HISTORY_QUEUE: usize = 65_536;
 /// Points written to the history in one go.

@@ -7,7 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::shard::Tally;
+use crate::shard::{Sent, Tally};
 
 /// What became of a reported position; in the order of its counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,6 +52,10 @@ impl<const N: usize> Kinds<N> {
 pub struct Metrics {
     updates: Kinds<6>,
     news: Kinds<4>,
+    outgoing: Kinds<4>,
+    outgoing_queued: Gauge,
+    /// Users whose newest position the location cache or the broker did not take yet.
+    pub(crate) outgoing_owed: Gauge,
     /// News that wait.
     pub(crate) queued: Gauge,
     /// Distances compared with a radius.
@@ -83,6 +87,9 @@ impl Metrics {
         let metrics = Metrics {
             updates: Kinds::of(["newest", "late", "too_old", "rate_limited", "bad", "not_sharing"]),
             news: Kinds::of(["marked", "delivered", "replaced", "dropped"]),
+            outgoing: Kinds::of(["queued", "replaced", "taken", "dropped"]),
+            outgoing_queued: Gauge::default(),
+            outgoing_owed: Gauge::default(),
             queued: Gauge::default(),
             checks: Counter::default(),
             age: Histogram::new(AGE_BUCKETS),
@@ -101,6 +108,17 @@ impl Metrics {
             "news",
             "News of a friend for a viewer: marked = delivered + replaced + dropped + queued",
             metrics.news.family.clone(),
+        );
+        r.register(
+            "outgoing",
+            "Positions to be sent to cache and broker: queued = replaced + taken + dropped + nearby_outgoing_queued",
+            metrics.outgoing.family.clone(),
+        );
+        r.register("outgoing_queued", "Positions queued to be sent", metrics.outgoing_queued.clone());
+        r.register(
+            "outgoing_owed",
+            "Users whose newest position the location cache or the broker did not take yet",
+            metrics.outgoing_owed.clone(),
         );
         r.register("news_queued", "News that wait to be written", metrics.queued.clone());
         r.register("checks", "Distances compared with a radius", metrics.checks.clone());
@@ -132,6 +150,15 @@ impl Metrics {
 
     pub(crate) fn history(&self, kind: &'static str, points: usize) {
         self.history.get_or_create(&Label { kind }).inc_by(points as u64);
+    }
+
+    /// What became of positions to be sent, since the start, over all shards.
+    pub(crate) fn outgoing(&self, sent: Sent, queued: u64) {
+        let counts = [sent.queued, sent.replaced, sent.taken, sent.dropped];
+        for (counter, count) in self.outgoing.counters.iter().zip(counts) {
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
+        self.outgoing_queued.set(queued as i64);
     }
 
     pub(crate) fn tally(&self, tally: Tally) {

@@ -24,10 +24,10 @@ use crate::pairs::{self, PairReads};
 use crate::pump::{self, Pump};
 use crate::rate::CallRates;
 use crate::recorder::{self, Recorder};
-use crate::registry::{self, Members};
+use crate::registry::{self, Members, StalePositions};
 use crate::session::Session;
 use crate::settings::Settings;
-use crate::shard::Shard;
+use crate::shard::{Sent, Shard};
 use crate::shared::{Backends, Shared};
 use crate::subscriptions::{self, Subscriptions};
 use crate::{fanout, limits};
@@ -75,6 +75,7 @@ impl Node {
             last_sequence: AtomicU64::new(0),
             call_rates: CallRates::default(),
             members: Members::default(),
+            stale: StalePositions::default(),
             deleted: Mutex::default(),
             closing: AtomicBool::new(false),
         });
@@ -93,6 +94,7 @@ impl Node {
         node.spawn(subscriptions::give_up(node.shared.clone(), node.stop.clone()));
         node.spawn(registry::listen(node.shared.clone(), node.stop.clone()));
         node.spawn(registry::renew(node.shared.clone(), node.stop.clone()));
+        node.spawn(registry::look_up_stale(node.shared.clone(), node.stop.clone()));
         node.spawn(tick(node.shared.clone(), node.stop.clone()));
         node.spawn(keep_history_short(node.shared.clone(), node.stop.clone()));
         for shard in 0..settings.shards {
@@ -159,6 +161,18 @@ impl Node {
         self.shared.shards.iter().map(|shard| shard.lock().queued()).sum()
     }
 
+    /// What became of positions that were to be sent, over all shards, and how many are queued; and of how many users the
+    /// location cache or the broker did not take the newest yet.
+    pub fn outgoing(&self) -> (Sent, u64, u64) {
+        let (mut sent, mut queued) = (Sent::default(), 0);
+        for shard in &self.shared.shards {
+            let shard = shard.lock();
+            sent = sent.and(shard.sent());
+            queued += shard.outgoing();
+        }
+        (sent, queued, self.shared.metrics.outgoing_owed.get() as u64)
+    }
+
     /// Channels subscribed to, and channels whose subscription or read is still owed.
     pub fn subscriptions(&self) -> (usize, usize) {
         self.shared.interest.counts()
@@ -209,6 +223,7 @@ async fn tick(shared: Arc<Shared>, stop: CancellationToken) {
         }
         let now = shared.clock.monotonic();
         let (mut viewers, mut watched, mut queued) = (0, 0, 0);
+        let (mut sent, mut outgoing) = (Sent::default(), 0);
         for shard in 0..shared.shards.len() {
             let mut silent = Vec::new();
             let mut due = Vec::new();
@@ -219,6 +234,8 @@ async fn tick(shared: Arc<Shared>, stop: CancellationToken) {
                 viewers += population.0;
                 watched += population.1;
                 queued += shard.queued();
+                sent = sent.and(shard.sent());
+                outgoing += shard.outgoing();
             });
             due.iter().for_each(|signal| signal.ring());
             silent.iter().for_each(|&user| shared.interest.lost(user));
@@ -227,6 +244,7 @@ async fn tick(shared: Arc<Shared>, stop: CancellationToken) {
         shared.metrics.viewers.set(viewers as i64);
         shared.metrics.watched.set(watched as i64);
         shared.metrics.queued.set(queued as i64);
+        shared.metrics.outgoing(sent, outgoing);
     }
 }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use model::{Fix, Generation, MonotonicMs, Order, UserId};
 use ports::{Publication, Put};
+use prometheus_client::metrics::gauge::Gauge;
 use rustc_hash::FxHashSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -64,26 +65,59 @@ pub(crate) async fn flush(shared: &Shared, shard: usize) {
 }
 
 /// What one shard's pump has to do again. Users, each with their newest position when the time comes.
-#[derive(Default)]
 struct Owed {
     /// Published, and still to be put into the cache, which did not take it: who connects later must find it there, also
     /// when its sender is gone by then.
     uncached: FxHashSet<UserId>,
     /// Not published for certain.
     unconfirmed: FxHashSet<UserId>,
+    /// With more users than this in `uncached`, those are removed who have no position any more: an outage of hours would
+    /// else collect everybody who was ever here. Twice as many as were left the last time, so that looking is rare.
+    most_uncached: usize,
+    /// How many there are of both, of all pumps together.
+    gauge: Gauge,
+    shown: usize,
 }
 
 impl Owed {
+    fn new(gauge: Gauge) -> Owed {
+        let (uncached, unconfirmed) = (FxHashSet::default(), FxHashSet::default());
+        Owed { uncached, unconfirmed, most_uncached: limits::PUMP_BATCH, gauge, shown: 0 }
+    }
+
     /// The cache has these users' positions, or they have none any more.
-    fn paid(&mut self, users: &[UserId]) {
-        users.iter().for_each(|user| _ = self.uncached.remove(user));
+    fn paid(&mut self, users: impl Iterator<Item = UserId>) {
+        if !self.uncached.is_empty() {
+            users.for_each(|user| _ = self.uncached.remove(&user));
+        }
+    }
+
+    /// The cache did not take these.
+    fn missed(&mut self, shared: &Shared, shard: usize, batch: &[Fix]) {
+        self.uncached.extend(batch.iter().map(|fix| fix.user));
+        if self.uncached.len() <= self.most_uncached {
+            return;
+        }
+        let users: Vec<UserId> = self.uncached.drain().collect();
+        for users in users.chunks(limits::PUMP_BATCH) {
+            let mut users = users.to_vec();
+            shared.shards[shard].lock().retain_shared(&mut users, shared.clock.monotonic());
+            self.uncached.extend(users);
+        }
+        self.most_uncached = (2 * self.uncached.len()).max(limits::PUMP_BATCH);
+    }
+
+    fn show(&mut self) {
+        let now = self.uncached.len() + self.unconfirmed.len();
+        self.gauge.inc_by(now as i64 - self.shown as i64);
+        self.shown = now;
     }
 }
 
 /// Runs one shard's pump until `stop`.
 pub(crate) async fn run(shared: Arc<Shared>, shard: usize, stop: CancellationToken) {
     let pump = &shared.pumps[shard];
-    let (mut batch, mut owed) = (Vec::new(), Owed::default());
+    let (mut batch, mut owed) = (Vec::new(), Owed::new(shared.metrics.outgoing_owed.clone()));
     // Moments, not pauses: others who send all the time must not put them off. The timers of moments that are not to be
     // waited for are never made.
     let (mut retry_at, mut pay_at) = (Instant::now(), Instant::now());
@@ -94,26 +128,21 @@ pub(crate) async fn run(shared: Arc<Shared>, shard: usize, stop: CancellationTok
             biased;
             () = &mut stopped => return,
             () = async { sleep_until(retry_at).await }, if was_owed.1 => {
-                let again = std::mem::take(&mut owed.unconfirmed);
-                shared.with_shard(shard, |shard| again.into_iter().for_each(|user| shard.send_again(user)));
+                let again: Vec<UserId> = owed.unconfirmed.drain().collect();
+                shared.send_again(shard, &again);
             }
             () = async { sleep_until(pay_at).await }, if was_owed.0 => {
                 let paid = pay_cache(&shared, shard, &mut batch, &mut owed).await;
                 pay_at = Instant::now() + if paid { Duration::ZERO } else { limits::CACHE_REST };
+                // What is new does not wait until everything is paid.
+                send_batch(&shared, shard, &mut batch, &mut owed).await;
             }
             () = pump.wakeup.rung() => {
                 let_others_pass().await;
-                let outgoing = |shard: &mut Shard, now, batch: &mut _| {
-                    shard.take_outgoing(limits::PUMP_BATCH, now, batch);
-                };
-                if take(&shared, shard, outgoing, &mut batch) {
-                    send(&shared, shard, &mut batch, &mut owed).await;
-                    // There may be more, and nobody else says so.
-                    pump.wake();
-                }
-                pump.reached();
+                send_batch(&shared, shard, &mut batch, &mut owed).await;
             }
         }
+        owed.show();
         if !was_owed.0 && !owed.uncached.is_empty() {
             pay_at = Instant::now() + limits::CACHE_REST;
         }
@@ -157,6 +186,17 @@ fn take(
     !batch.is_empty()
 }
 
+/// Sends the next batch, if something waits.
+async fn send_batch(shared: &Shared, shard: usize, batch: &mut Vec<Fix>, owed: &mut Owed) {
+    let outgoing = |shard: &mut Shard, now, batch: &mut _| shard.take_outgoing(limits::PUMP_BATCH, now, batch);
+    if take(shared, shard, outgoing, batch) {
+        send(shared, shard, batch, owed).await;
+        // There may be more, and nobody else says so.
+        shared.pumps[shard].wake();
+    }
+    shared.pumps[shard].reached();
+}
+
 /// The second half of one update's way to the waist. The order matters: whoever is told to read the cache instead of a
 /// message that was lost must find it there.
 async fn send(shared: &Shared, shard: usize, batch: &mut Vec<Fix>, owed: &mut Owed) {
@@ -173,19 +213,19 @@ async fn send(shared: &Shared, shard: usize, batch: &mut Vec<Fix>, owed: &mut Ow
 /// it. Returns whether the cache took it.
 async fn pay_cache(shared: &Shared, shard: usize, batch: &mut Vec<Fix>, owed: &mut Owed) -> bool {
     let settled = || shared.pumps[shard].reached();
-    let users: Vec<UserId> = owed.uncached.iter().take(limits::PUMP_BATCH).copied().collect();
+    let users: Vec<UserId> = owed.uncached.iter().take(limits::PUMP_PAYMENT).copied().collect();
     let last = |shard: &mut Shard, now, batch: &mut Vec<Fix>| {
         batch.extend(users.iter().filter_map(|&user| shard.last_shared(user, now)));
     };
     if !take(shared, shard, last, batch) {
         // Expired, deleted, or shared from elsewhere.
-        owed.paid(&users);
+        owed.paid(users.into_iter());
         settled();
         return true;
     }
     let is_taken = put(shared, shard, batch, owed).await;
     if is_taken {
-        owed.paid(&users);
+        owed.paid(users.into_iter());
         publish(shared, batch, owed).await;
     }
     settled();
@@ -196,12 +236,10 @@ async fn pay_cache(shared: &Shared, shard: usize, batch: &mut Vec<Fix>, owed: &m
 /// whether the cache took it.
 async fn put(shared: &Shared, shard: usize, batch: &mut Vec<Fix>, owed: &mut Owed) -> bool {
     let Some(puts) = shared.put_into_cache(batch).await else {
-        owed.uncached.extend(batch.iter().map(|fix| fix.user));
+        owed.missed(shared, shard, batch);
         return false;
     };
-    if !owed.uncached.is_empty() {
-        batch.iter().for_each(|fix| _ = owed.uncached.remove(&fix.user));
-    }
+    owed.paid(batch.iter().map(|fix| fix.user));
     let mut puts = puts.iter();
     let mut stale = Vec::new();
     batch.retain(|fix| {
@@ -210,7 +248,8 @@ async fn put(shared: &Shared, shard: usize, batch: &mut Vec<Fix>, owed: &mut Owe
         !is_stale
     });
     if !stale.is_empty() {
-        shared.check_superseded(shard, &stale).await;
+        shared.with_shard(shard, |shard| stale.retain(|fix| shard.outdated(fix)));
+        shared.stale.submit(&stale);
     }
     true
 }
@@ -219,7 +258,7 @@ async fn put(shared: &Shared, shard: usize, batch: &mut Vec<Fix>, owed: &mut Owe
 async fn publish(shared: &Shared, batch: &[Fix], owed: &mut Owed) {
     let publications: Vec<Publication> = batch.iter().map(|fix| Publication::Location(*fix)).collect();
     let failed = match within(limits::PUBLISH_PATIENCE, shared.backends.broker.publish(&publications)).await {
-        Ok(Ok(())) => return,
+        Ok(Ok(())) => Vec::new(),
         Ok(Err(failed)) => {
             tracing::warn!(?failed, "publishing failed and will be tried again");
             failed.indexes
@@ -229,6 +268,12 @@ async fn publish(shared: &Shared, batch: &[Fix], owed: &mut Owed) {
             (0..publications.len()).collect()
         }
     };
+    if !owed.unconfirmed.is_empty() {
+        batch.iter().for_each(|fix| _ = owed.unconfirmed.remove(&fix.user));
+    }
+    if failed.is_empty() {
+        return;
+    }
     shared.metrics.failure("broker");
     owed.unconfirmed.extend(failed.into_iter().filter_map(|at| batch.get(at)).map(|fix| fix.user));
 }

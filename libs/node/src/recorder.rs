@@ -45,8 +45,10 @@ struct Queue {
     batches: VecDeque<Batch>,
     /// Points in `batches` and in the batch that is being written: at most [`limits::HISTORY_QUEUE`].
     len: usize,
-    /// Batches whose writing began.
+    /// Batches whose writing began,
     begun: u64,
+    /// and those of them that failed.
+    failed: u64,
     /// Users who are being erased, each with the number of calls that do so.
     erasing: FxHashMap<UserId, usize>,
     /// Nothing is written any more.
@@ -162,6 +164,21 @@ impl Recorder {
         self.done.wait_for(begun).await;
     }
 
+    /// Waits until all points that wait now are written.
+    pub(crate) async fn written_so_far(&self) {
+        loop {
+            let (last, failed) = {
+                let queue = self.queue.lock();
+                (queue.begun + queue.batches.len() as u64, queue.failed)
+            };
+            self.done.wait_for(last).await;
+            // A batch that failed is one of those that wait now.
+            if self.queue.lock().failed == failed {
+                return;
+            }
+        }
+    }
+
     fn begin_erasing(&self, user: UserId) -> Erasing<'_> {
         *self.queue.lock().erasing.entry(user).or_default() += 1;
         Erasing { recorder: self, user }
@@ -220,6 +237,7 @@ impl Recorder {
         let mut erased = 0;
         {
             let mut queue = self.queue.lock();
+            queue.failed += 1;
             if !queue.closed {
                 erased = batch.erase(|of| queue.erasing.contains_key(&of), &mut waiters);
                 queue.len -= erased;
@@ -298,6 +316,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
 }
 
 async fn write_until(recorder: &Recorder, history: &dyn LocationHistory, stop: &CancellationToken) {
+    let mut is_failing = false;
     while !stop.is_cancelled() {
         tokio::select! {
             biased;
@@ -313,20 +332,21 @@ async fn write_until(recorder: &Recorder, history: &dyn LocationHistory, stop: &
                 () = sleep(limits::HISTORY_LINGER) => {}
             }
         }
-        if !write_all(recorder, history).await {
+        if !write_all(recorder, history, &mut is_failing).await {
             let _ = timeout(REST, stop.cancelled()).await;
             recorder.wakeup.ring();
         }
     }
-    while !recorder.is_empty() && !write_all(recorder, history).await {
+    while !recorder.is_empty() && !write_all(recorder, history, &mut is_failing).await {
         if timeout(limits::RETRY, recorder.gave_up.cancelled()).await.is_ok() {
             return;
         }
     }
 }
 
-/// Writes what waits, a batch at a time, up to the first that fails. Returns whether none did.
-async fn write_all(recorder: &Recorder, history: &dyn LocationHistory) -> bool {
+/// Writes what waits, a batch at a time, up to the first that fails. Returns whether none did. Of failures in a row only
+/// the first is a warning.
+async fn write_all(recorder: &Recorder, history: &dyn LocationHistory, is_failing: &mut bool) -> bool {
     while let Some(batch) = recorder.take() {
         let outcome = tokio::select! {
             biased;
@@ -334,10 +354,18 @@ async fn write_all(recorder: &Recorder, history: &dyn LocationHistory) -> bool {
             outcome = history.append(&batch.points) => outcome,
         };
         match outcome {
-            Ok(()) => recorder.written(batch),
+            Ok(()) => {
+                *is_failing = false;
+                recorder.written(batch);
+            }
             Err(error) => {
                 recorder.metrics.failure("history");
-                tracing::warn!(%error, points = batch.points.len(), "writing the history failed and will be tried again");
+                let points = batch.points.len();
+                if std::mem::replace(is_failing, true) {
+                    tracing::debug!(%error, points, "writing the history failed again");
+                } else {
+                    tracing::warn!(%error, points, "writing the history failed and will be tried again");
+                }
                 recorder.failed(batch, &error);
                 return false;
             }

@@ -10,9 +10,11 @@ use futures_util::future::join_all;
 use model::{Fix, Generation, MonotonicMs, NodeId, SessionId, UserId};
 use parking_lot::Mutex;
 use ports::{Channel, Claimed, PortError, Publication, SessionKey, Sharing};
+use rustc_hash::FxHashMap;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::bell::Bell;
 use crate::limits;
 use crate::shared::Shared;
 
@@ -71,24 +73,27 @@ impl Shared {
         let shard = self.shard_of(fix.user);
         // One of our generation was posted elsewhere, and is published by the node that took it in.
         let now = self.clock.monotonic();
-        self.with_shard(shard, |shard| shard.moved_elsewhere(fix, now));
+        self.with_shard(shard, |shard| {
+            shard.moved_elsewhere(fix, now);
+            shard.outdated(fix);
+        });
         let ours = self.with_shard(shard, |shard| shard.generation_shared(fix.user));
         if let Some(ours) = ours.filter(|ours| *ours < fix.order.generation) {
             self.supersede(shard, fix.user, ours);
         }
     }
 
-    /// The cache holds newer positions than these of ours: either later ones of the same device, or another device shares
-    /// now, and ours watches from here on. All are looked up at once, so that a registry that hangs holds up the pump
-    /// once, for [`limits::LOCATE_TIMEOUT`]; who could not be looked up is with the next stale position.
-    pub(crate) async fn check_superseded(&self, shard: usize, fixes: &[Fix]) {
+    /// The cache holds newer positions than those of these users that were taken in here under these generations: either
+    /// later ones of the same device, or another device shares now, and ours watches from here on. All are looked up at
+    /// once, for [`limits::LOCATE_TIMEOUT`] at most; who could not be looked up is with the next stale position.
+    async fn check_superseded(&self, stale: &[(UserId, Generation)]) {
         let deadline = Instant::now() + limits::LOCATE_TIMEOUT;
-        let located = fixes.iter().map(|fix| timeout_at(deadline, self.backends.sessions.locate(fix.user)));
-        for (fix, located) in fixes.iter().zip(join_all(located).await) {
+        let located = stale.iter().map(|(user, _)| timeout_at(deadline, self.backends.sessions.locate(*user)));
+        for (&(user, ours), located) in stale.iter().zip(join_all(located).await) {
             if let Ok(Ok(Some(sharing))) = located
-                && sharing.generation > fix.order.generation
+                && sharing.generation > ours
             {
-                self.supersede(shard, fix.user, fix.order.generation);
+                self.supersede(self.shard_of(user), user, ours);
             }
         }
     }
@@ -101,6 +106,40 @@ impl Shared {
             }
         });
         self.subscriptions.submit(begun);
+    }
+}
+
+/// Users whose position turned out to be older than the location cache's, with the generation that it was taken in under:
+/// who shares is to be looked up. Each user once, so that there are never more than share here.
+#[derive(Default)]
+pub(crate) struct StalePositions {
+    waiting: Mutex<FxHashMap<UserId, Generation>>,
+    wakeup: Bell,
+}
+
+impl StalePositions {
+    /// Never waits.
+    pub(crate) fn submit(&self, fixes: &[Fix]) {
+        if !fixes.is_empty() {
+            self.waiting.lock().extend(fixes.iter().map(|fix| (fix.user, fix.order.generation)));
+            self.wakeup.ring();
+        }
+    }
+}
+
+/// Looks up who shares instead of this node's own stale devices, until `stop`. Beside the pumps, which a registry that
+/// hangs does not hold up.
+pub(crate) async fn look_up_stale(shared: Arc<Shared>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = shared.stale.wakeup.rung() => {}
+        }
+        let stale: Vec<(UserId, Generation)> = shared.stale.waiting.lock().drain().collect();
+        for stale in stale.chunks(limits::SUBSCRIPTION_BATCH) {
+            shared.check_superseded(stale).await;
+        }
     }
 }
 

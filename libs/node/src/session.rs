@@ -224,9 +224,14 @@ impl Session {
         };
         let fix = self.shared().fix(self.user, report, generation);
         let now = self.shared().clock.monotonic();
-        let taken = self.registration.with_shard(|shard| shard.moved(&fix, age, now));
+        let taken = self.registration.with_shard(|shard| {
+            let taken = shard.moved(&fix, age, now);
+            // Under the lock, so that a deletion comes before both or after both: the history is given no point of a user
+            // whom it has erased.
+            self.shared().carry_on(&fix, taken);
+            taken
+        });
         self.found_too_old |= taken == Taken::TooOld;
-        self.shared().carry_on(&fix, taken);
         taken
     }
 

@@ -21,7 +21,7 @@ use crate::planted::Break;
 use crate::pump::Pump;
 use crate::rate::CallRates;
 use crate::recorder::Recorder;
-use crate::registry::Members;
+use crate::registry::{Members, StalePositions};
 use crate::settings::Settings;
 use crate::shard::{Interests, Shard};
 use crate::subscriptions::Subscriptions;
@@ -66,6 +66,7 @@ pub(crate) struct Shared {
     pub(crate) last_sequence: AtomicU64,
     pub(crate) call_rates: CallRates,
     pub(crate) members: Members,
+    pub(crate) stale: StalePositions,
     /// When a user's deletion was applied here, for as long as a call that began before it may still be under way.
     pub(crate) deleted: Mutex<FxHashMap<UserId, MonotonicMs>>,
     /// Every connection was asked to close.
@@ -144,6 +145,11 @@ impl Shared {
         // Which they are takes longer to tell than to list them: not under the lock that every update takes.
         let mut users: Vec<UserId> = self.shards[shard].lock().all_shared().collect();
         users.retain(|&user| which(user));
+        self.send_again(shard, &users);
+    }
+
+    /// Sends the last position of these users of a shard again, if they have one.
+    pub(crate) fn send_again(&self, shard: usize, users: &[UserId]) {
         for users in users.chunks(limits::PUMP_BATCH) {
             self.with_shard(shard, |shard| users.iter().for_each(|&user| shard.send_again(user)));
         }

@@ -4,11 +4,19 @@
 //! them. So changes take effect one after the other, each sees those before it, an answer is given only after the
 //! fsync, and a thousand changes at a time cost a few fsyncs (fjall holds its journal's lock during one, so that
 //! without the queue every change would wait for its own).
+//!
+//! After the first write or fsync that failed, a full disk included, nothing is written any more: nobody knows what of it
+//! is on disk, and an fsync that is repeated may succeed without having written what the failed one did not. Only
+//! opening the directory again, by another process, tells: it reads the journal up to the last whole change (and copies it
+//! if it was the fsync that failed, see `journal.rs`). Until then every change is `Unavailable`, and reads go on.
 
+mod journal;
 mod layout;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,6 +28,9 @@ use crate::PortError;
 
 /// What operators read in errors.
 const BACKEND: &str = "embedded store";
+
+/// As much as [`Store::has_room`] asks for: a directory with less would soon be full again.
+const ROOM_MIB: u64 = 16;
 
 /// Keyspaces of history are named this and the number of their day.
 const HISTORY: &str = "history-";
@@ -46,6 +57,9 @@ pub struct Store {
     /// Held by the one who runs changes; whether something is not on disk yet.
     running: Mutex<()>,
     unsynced: AtomicBool,
+    /// A write or fsync failed: no other follows.
+    has_failed: AtomicBool,
+    directory: PathBuf,
 }
 
 impl Store {
@@ -54,12 +68,13 @@ impl Store {
     /// Refused when another process (or another `Store` of this one) has it open, and when a newer Nearby wrote it.
     pub fn open(directory: &Path) -> Result<Arc<Store>, PortError> {
         layout::check(directory)?;
+        journal::renew_if_suspect(directory)?;
         let database =
             Database::builder(directory.join("fjall")).open().map_err(|error| cannot_open(directory, error))?;
         // Again, now that nobody else can write it.
         layout::check(directory)?;
         layout::mark(directory)?;
-        let keyspace = |name: &str| open_keyspace(&database, name);
+        let keyspace = |name: &str| open_keyspace(&database, name).map_err(failed);
         let store = Store {
             users: keyspace("users")?,
             subjects: keyspace("subjects")?,
@@ -69,9 +84,46 @@ impl Store {
             waiting: Mutex::default(),
             running: Mutex::default(),
             unsynced: AtomicBool::new(false),
+            has_failed: AtomicBool::new(false),
+            directory: directory.to_owned(),
             database,
         };
         Ok(Arc::new(store))
+    }
+
+    /// Whether a write or fsync failed. If so, changes are `Unavailable` for as long as this handle lives: the process
+    /// should end, and be started again.
+    pub fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Acquire)
+    }
+
+    /// Whether the directory takes 16 MiB, what opening it will copy, and an fsync at the moment, by writing a file beside
+    /// the database and removing it. Blocks.
+    pub fn has_room(&self) -> bool {
+        let file = self.directory.join("room");
+        let write = || {
+            let mut room = File::create(&file)?;
+            // Not zeros, which some file systems keep in no space.
+            let mebibyte = vec![0x5A; 1 << 20];
+            let mebibytes = ROOM_MIB + journal::bytes_to_copy(&self.directory)?.div_ceil(1 << 20);
+            (0..mebibytes).try_for_each(|_| room.write_all(&mebibyte))?;
+            room.sync_all()
+        };
+        let has_room = write().is_ok();
+        // What is left of it would take the room that it asks for.
+        std::fs::remove_file(&file).is_ok() && has_room
+    }
+
+    /// What came of a write. After one that failed no other is tried.
+    fn wrote<T>(&self, outcome: fjall::Result<T>) -> Result<T, PortError> {
+        if let Err(error) = &outcome {
+            self.has_failed.store(true, Ordering::Release);
+            // A thread of the database failed, perhaps in an fsync.
+            if matches!(error, fjall::Error::Poisoned) {
+                journal::suspect(&self.directory);
+            }
+        }
+        outcome.map_err(failed)
     }
 
     /// A view of all keyspaces at one moment: a batch is in it as a whole or not at all.
@@ -87,7 +139,7 @@ impl Store {
     /// Makes a change visible. It is on disk when the [`Store::change`] it is made in returns.
     pub(crate) fn commit(&self, batch: OwnedWriteBatch) -> Result<(), PortError> {
         self.unsynced.store(true, Ordering::Relaxed);
-        batch.commit().map_err(failed)
+        self.wrote(batch.commit())
     }
 
     /// Runs `change` after all changes before it and alone, and returns its answer when all it saw and wrote is durable.
@@ -106,6 +158,7 @@ impl Store {
         let ran = tokio::task::spawn_blocking(move || store.run_waiting()).await;
         match (ran, told.await) {
             (_, Ok(outcome)) => outcome,
+            (_, Err(_)) if self.has_failed() => Err(failed(fjall::Error::Poisoned)),
             // The runtime stops, or a change panicked.
             (_, Err(_)) => Err(unavailable("a change was abandoned")),
         }
@@ -130,18 +183,25 @@ impl Store {
         if jobs.is_empty() {
             return;
         }
-        let replies: Vec<Reply> = jobs.into_iter().map(|job| job(self)).collect();
+        let replies: Vec<Reply> = jobs.into_iter().map(|job| self.run(job)).collect();
         let durable = self.sync();
         for reply in replies {
             reply(durable.clone());
         }
     }
 
+    fn run(&self, job: Job) -> Reply {
+        if self.has_failed() { Box::new(|_| ()) } else { job(self) }
+    }
+
     /// Syncs what was committed, if anything was. Only by the one who runs changes.
     fn sync(&self) -> Result<(), PortError> {
+        if self.has_failed() {
+            return Err(failed(fjall::Error::Poisoned));
+        }
         if self.unsynced.load(Ordering::Relaxed) {
-            // A failure poisons the database: later changes fail too, so it does not matter that the mark stays.
-            self.database.persist(PersistMode::SyncAll).map_err(failed)?;
+            self.wrote(self.database.persist(PersistMode::SyncAll))
+                .inspect_err(|_| journal::suspect(&self.directory))?;
             self.unsynced.store(false, Ordering::Relaxed);
         }
         Ok(())
@@ -152,7 +212,7 @@ impl Store {
         if let Some(keyspace) = self.existing_day(day) {
             return Ok(keyspace);
         }
-        let keyspace = open_keyspace(&self.database, &format!("{HISTORY}{day}"))?;
+        let keyspace = self.wrote(open_keyspace(&self.database, &format!("{HISTORY}{day}")))?;
         self.days.write().insert(day, keyspace.clone());
         Ok(keyspace)
     }
@@ -177,28 +237,31 @@ impl Store {
             // Out of the map first: who reads from now on does not see it.
             let keyspace = self.days.write().remove(&day);
             if let Some(keyspace) = keyspace {
-                self.database.delete_keyspace(keyspace).map_err(failed)?;
+                self.wrote(self.database.delete_keyspace(keyspace))?;
             }
         }
         Ok(())
     }
 }
 
-fn open_keyspace(database: &Database, name: &str) -> Result<Keyspace, PortError> {
-    database.keyspace(name, KeyspaceCreateOptions::default).map_err(failed)
+fn open_keyspace(database: &Database, name: &str) -> fjall::Result<Keyspace> {
+    database.keyspace(name, KeyspaceCreateOptions::default)
 }
 
 fn existing_days(database: &Database) -> Result<BTreeMap<u64, Keyspace>, PortError> {
     let names = database.list_keyspace_names();
     let days = names.iter().filter_map(|name| name.strip_prefix(HISTORY)?.parse().ok());
-    days.map(|day: u64| Ok((day, open_keyspace(database, &format!("{HISTORY}{day}"))?))).collect()
+    let opened = days.map(|day: u64| Ok((day, open_keyspace(database, &format!("{HISTORY}{day}"))?)));
+    opened.collect::<fjall::Result<_>>().map_err(failed)
 }
 
 /// What fjall says of a failure. It names files, never what is in them.
 pub(crate) fn failed(error: fjall::Error) -> PortError {
     match error {
         // After a failed write or fsync nobody knows what is on disk; only reading it all again tells.
-        fjall::Error::Poisoned => refused("a write to disk failed earlier; restart to recover what was acknowledged"),
+        fjall::Error::Poisoned => {
+            unavailable("a write to disk failed earlier; restart to recover what was acknowledged")
+        }
         error => unavailable(&error.to_string()),
     }
 }

@@ -1,4 +1,5 @@
 //! The directory that the embedded backends share: who may open it, and what is there when it is opened again.
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -94,4 +95,45 @@ async fn changes_at_the_same_time_all_take_effect_once() {
     let changes = adding.join_all().await;
     assert_eq!(changes.iter().filter(|change| **change == ports::friendships::Change::Done).count(), 500);
     assert_eq!(friendships.visible_to(ADA).await.unwrap().len(), 500);
+}
+
+/// The journals of a directory, by inode: another file is another number.
+fn journals(directory: &Path) -> Vec<(u64, std::path::PathBuf)> {
+    let entries = std::fs::read_dir(directory.join("fjall")).unwrap().map(|entry| entry.unwrap().path());
+    let journals = entries.filter(|path| path.extension().is_some_and(|extension| extension == "jnl"));
+    journals.map(|path| (std::os::unix::fs::MetadataExt::ino(&path.metadata().unwrap()), path)).collect()
+}
+
+/// Which of its pages are on disk is not known: the mark is what a failed fsync leaves.
+#[tokio::test]
+async fn a_journal_whose_fsync_failed_is_written_anew_before_anything_is_appended() {
+    let directory = tempfile::tempdir().unwrap();
+    let mark = directory.path().join("unsynced");
+    for user in 1..=3 {
+        let store = Store::open(directory.path()).unwrap();
+        let users = FjallUsers::new(store);
+        users.put(UserId(user), "somebody").await.unwrap();
+        drop(users);
+        let before = journals(directory.path());
+        std::fs::write(&mark, "").unwrap();
+        // A copy that a crash left behind.
+        std::fs::write(before[0].1.with_extension("copy"), "half").unwrap();
+
+        let in_use = Store::open(directory.path()).unwrap();
+        let after = journals(directory.path());
+        assert_eq!(after.len(), 1);
+        assert_eq!(after[0].1, before[0].1);
+        assert_ne!(after[0].0, before[0].0, "another file");
+        assert!(!mark.exists());
+        let all: Vec<UserId> = (1..=user).map(UserId).collect();
+        let found = FjallUsers::new(in_use.clone()).get_many(&all).await.unwrap();
+        assert!(found.iter().all(Option::is_some));
+
+        // Not while somebody writes to it.
+        std::fs::write(&mark, "").unwrap();
+        refusal(directory.path());
+        assert_eq!(journals(directory.path()), after);
+        assert!(mark.exists());
+        std::fs::remove_file(&mark).unwrap();
+    }
 }

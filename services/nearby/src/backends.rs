@@ -31,6 +31,7 @@ use tokio_util::task::TaskTracker;
 use web::{Check, Readiness};
 
 use crate::config::{Cluster, Config, Deployment};
+use crate::disk::Stores;
 use crate::metrics::{
     self, Reading,
     Reading::{Counter, Gauge},
@@ -55,6 +56,8 @@ pub struct Ports {
     pub discovery: Arc<dyn Discovery>,
     /// What only a gateway needs.
     pub live: Option<Live>,
+    /// What is on this process's disk.
+    pub stores: Stores,
 }
 
 /// What carries positions.
@@ -97,7 +100,8 @@ pub async fn open(config: &Config, host: Host<'_>) -> anyhow::Result<Ports> {
 }
 
 fn embedded(data_dir: &Path, clock: Clock) -> anyhow::Result<Ports> {
-    let store = Store::open(data_dir)?;
+    let (store, stores) = (Store::open(data_dir)?, Stores::default());
+    stores.add(&store);
     let (broker, inbox) = EmbeddedBus::new().attach(node::limits::INBOX_BATCHES);
     let discovery = Arc::new(EmbeddedDiscovery::new(clock));
     Ok(Ports {
@@ -108,6 +112,7 @@ fn embedded(data_dir: &Path, clock: Clock) -> anyhow::Result<Ports> {
         control: Arc::new(EmbeddedControlLog::new(clock, discovery.clone())),
         discovery,
         live: Some(Live { broker, inbox, sessions: Arc::new(EmbeddedSessions::new(clock)) }),
+        stores,
     })
 }
 
@@ -119,8 +124,9 @@ async fn clustered(cluster: &Cluster, retention: Duration, mut host: Host<'_>) -
         .await
         .context("deployment.cluster.cassandra (has `nearby migrate` been run?)")?;
     let history = Arc::new(CassandraHistory::new(session.clone(), retention).await?);
+    let stores = Stores::default();
     let history: Arc<dyn LocationHistory> =
-        if host.is_gateway { spooled(cluster, history, &mut host).await? } else { history };
+        if host.is_gateway { spooled(cluster, history, &stores, &mut host).await? } else { history };
     let friendships = Arc::new(CassandraFriendships::new(session.clone()).await?);
     let cache = Arc::new(RedisCache::connect(&cluster.cache, &cluster.prefix, host.clock).await?);
     let poisoned = cache.clone();
@@ -135,6 +141,7 @@ async fn clustered(cluster: &Cluster, retention: Duration, mut host: Host<'_>) -
         control: Arc::new(EtcdControlLog::new(etcd, host.clock)),
         discovery,
         live,
+        stores,
     })
 }
 
@@ -150,6 +157,10 @@ async fn live(cluster: &Cluster, discovery: Arc<EtcdDiscovery>, host: &mut Host<
         .await
         .context("the ring of pub/sub nodes (is there one? see `nearby ring add`)")?;
     let sessions = Arc::new(RedisSessions::connect(&cluster.cache, &cluster.prefix).await?);
+    let poisoned = sessions.clone();
+    metrics::register(host.registry, move || {
+        vec![Counter("sessions_poisoned", "Values in the session registry that were no entries", poisoned.poisoned())]
+    });
     let counted = broker.clone();
     metrics::register(host.registry, move || broker_readings(counted.counters()));
     host.tasks.spawn(watch_broker(broker.clone(), host.readiness.check("pub/sub"), host.stop.clone()));
@@ -160,8 +171,11 @@ async fn live(cluster: &Cluster, discovery: Arc<EtcdDiscovery>, host: &mut Host<
 async fn spooled(
     cluster: &Cluster,
     behind: Arc<CassandraHistory>,
+    stores: &Stores,
     host: &mut Host<'_>,
 ) -> anyhow::Result<Arc<SpooledHistory>> {
+    let stores = stores.clone();
+    let open_segment = move |directory: &Path| open_segment(directory, &stores);
     let spool = SpoolSettings {
         directory: cluster.spool_dir.clone(),
         max_points: cluster.spool_points,
@@ -210,8 +224,10 @@ async fn watch_broker(broker: Arc<RedisBroker>, check: Check, stop: Cancellation
 }
 
 /// A segment of the spool is a history on disk of its own.
-fn open_segment(directory: &Path) -> Result<Arc<dyn LocationHistory>, PortError> {
-    Ok(Arc::new(FjallHistory::new(Store::open(directory)?)))
+fn open_segment(directory: &Path, stores: &Stores) -> Result<Arc<dyn LocationHistory>, PortError> {
+    let store = Store::open(directory)?;
+    stores.add(&store);
+    Ok(Arc::new(FjallHistory::new(store)))
 }
 
 fn options(cluster: &Cluster) -> CassandraOptions {

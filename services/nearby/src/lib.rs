@@ -3,6 +3,7 @@
 pub mod commands;
 pub mod config;
 mod demo;
+mod disk;
 mod keys;
 mod metrics;
 pub mod secret;

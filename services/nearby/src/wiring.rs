@@ -21,7 +21,7 @@ use web::{Authenticator, Readiness, ServerLimits};
 
 use crate::backends::{Host, Live, Ports};
 use crate::config::{Config, Role};
-use crate::{backends, keys};
+use crate::{backends, disk, keys};
 
 /// How long a stop may take beyond the spread of the closes.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
@@ -38,6 +38,8 @@ pub struct App {
     tasks: TaskTracker,
     stop_server: CancellationToken,
     stop_backends: CancellationToken,
+    /// Cancelled when this process is to be started again.
+    restart: CancellationToken,
     notice: Duration,
     drain: Duration,
 }
@@ -97,9 +99,30 @@ impl App {
             Some(node) => tasks.spawn(watch_right_to_send(node.clone(), check, stop_server.clone())),
             None => tasks.spawn(watch_control_log(ports.control, check, stop_server.clone())),
         };
+        let restart = CancellationToken::new();
+        let check = readiness.check("disk");
+        tasks.spawn(disk::watch(ports.stores, check, restart.clone(), stop_server.clone()));
         let notice = Duration::from_millis(config.server.notice_ms);
         let drain = Duration::from_millis(config.server.drain_ms);
-        Ok(App { address, node, readiness, connections, changes, tasks, stop_server, stop_backends, notice, drain })
+        Ok(App {
+            address,
+            node,
+            readiness,
+            connections,
+            changes,
+            tasks,
+            stop_server,
+            stop_backends,
+            restart,
+            notice,
+            drain,
+        })
+    }
+
+    /// Returns when this process should be stopped and started again, because a write to its disk failed and the disk
+    /// takes writes again. Else it waits for ever. Cancel safe.
+    pub async fn must_restart(&self) {
+        self.restart.cancelled().await;
     }
 
     /// Stops as the load balancer and the clients like it: not ready any more, closes spread over the drain time, what
@@ -114,7 +137,11 @@ impl App {
             tracing::warn!(connections = self.connections.len(), "connections that did not close in time are cut");
         }
         self.stop_server.cancel();
-        let _ = timeout(STOP_PATIENCE, self.changes.finished()).await;
+        if timeout(STOP_PATIENCE, self.changes.finished()).await.is_err() {
+            tracing::warn!(
+                "changes that did not end in time were not acknowledged, and are finished after the next start"
+            );
+        }
         let stopped = match self.node {
             Some(node) => node.stop(STOP_PATIENCE).await,
             None => Ok(()),

@@ -1,8 +1,9 @@
 //! Entries as they are stored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{PolicyVersion, UserId};
+use parking_lot::Mutex;
 use ports::{ControlEntry, ControlRecord, PortError};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -57,7 +58,7 @@ pub(super) struct Page {
 /// Each names the one before it: so a gap cannot go unseen, whether it was made by the log's bound, by a backup that
 /// was put back, or by a lost disk. An entry of a kind that this version does not know is passed over: newer versions
 /// write such entries only once every member announces that it knows them, so it concerns nothing that this node does.
-pub(super) fn decode(found: &[KeyValue], mut read: PolicyVersion) -> Option<Page> {
+pub(super) fn decode(found: &[KeyValue], mut read: PolicyVersion, unknown: &Unknown) -> Option<Page> {
     let mut records = Vec::with_capacity(found.len());
     for kv in found {
         let Some(index) = keys::number(&kv.key) else {
@@ -67,10 +68,7 @@ pub(super) fn decode(found: &[KeyValue], mut read: PolicyVersion) -> Option<Page
         let link = serde_json::from_str::<Link>(&kv.value).ok().filter(|link| link.after == read.0)?;
         read = PolicyVersion(index);
         if !link.is_known()? {
-            tracing::warn!(
-                index,
-                "an entry of the control log of a kind that only newer versions know was passed over"
-            );
+            unknown.warn_once(&link);
             continue;
         }
         let stored: Stored = serde_json::from_str(&kv.value).ok()?;
@@ -89,15 +87,41 @@ pub(super) fn decode(found: &[KeyValue], mut read: PolicyVersion) -> Option<Page
 #[derive(Deserialize)]
 struct Link {
     after: u64,
+    /// The kind, and what newer versions may write beside it.
     #[serde(flatten)]
-    kinds: BTreeMap<String, IgnoredAny>,
+    fields: BTreeMap<String, IgnoredAny>,
 }
 
 impl Link {
-    /// Whether this version knows the entry's kind; `None` if there is none.
+    /// Whether this version knows the entry's kind, whatever newer versions write beside it; `None` if there is none.
     fn is_known(&self) -> Option<bool> {
-        let kind = self.kinds.keys().next()?;
-        Some(KINDS.contains(&kind.as_str()))
+        (!self.fields.is_empty()).then(|| KINDS.iter().any(|kind| self.fields.contains_key(*kind)))
+    }
+}
+
+/// The kinds that were passed over, so that a log says so once a kind and not once an entry.
+#[derive(Default)]
+pub(super) struct Unknown(Mutex<BTreeSet<String>>);
+
+/// Kinds remembered, and the bytes of a kind's name: whatever is written to etcd, neither memory nor logs grow with it.
+const UNKNOWN_KINDS: usize = 64;
+const KIND_BYTES: usize = 32;
+
+impl Unknown {
+    /// Names the kind, and nothing that the entry says.
+    fn warn_once(&self, link: &Link) {
+        let is_name =
+            |kind: &str| kind.len() <= KIND_BYTES && kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        for kind in link.fields.keys() {
+            let kind = if is_name(kind) { kind } else { "(no name of a kind)" };
+            let mut warned = self.0.lock();
+            if warned.len() < UNKNOWN_KINDS && warned.insert(kind.to_owned()) {
+                tracing::warn!(
+                    kind,
+                    "entries of the control log of a kind that only newer versions know are passed over"
+                );
+            }
+        }
     }
 }
 
@@ -105,6 +129,10 @@ impl Link {
 mod tests {
     use super::*;
     use crate::keys::Keys;
+
+    fn read(found: &[KeyValue], after: PolicyVersion) -> Option<Page> {
+        decode(found, after, &Unknown::default())
+    }
 
     fn stored(index: u64, value: &str) -> KeyValue {
         let key = Keys::below("/n").entry(PolicyVersion(index));
@@ -124,7 +152,7 @@ mod tests {
             assert_eq!(encode(entry, PolicyVersion(7)).unwrap(), text);
             let record = ControlRecord { index: PolicyVersion(9), entry };
             let page = Page { records: vec![record], read: PolicyVersion(9) };
-            assert_eq!(decode(&[stored(9, text)], PolicyVersion(7)), Some(page));
+            assert_eq!(read(&[stored(9, text)], PolicyVersion(7)), Some(page));
         }
     }
 
@@ -132,13 +160,13 @@ mod tests {
     fn a_gap_and_what_is_damaged_are_seen() {
         let user_deleted = |after: u64| format!(r#"{{"after":{after},"user_deleted":"1"}}"#);
         let after = PolicyVersion(7);
-        assert_eq!(decode(&[], after), Some(Page { records: vec![], read: after }));
-        assert!(decode(&[stored(8, &user_deleted(7)), stored(9, &user_deleted(8))], after).is_some());
+        assert_eq!(read(&[], after), Some(Page { records: vec![], read: after }));
+        assert!(read(&[stored(8, &user_deleted(7)), stored(9, &user_deleted(8))], after).is_some());
         let damaged = r#"{"after":7,"user_deleted":["1","2"]}"#;
         for bad in [&user_deleted(6), &user_deleted(8), "", "{}", r#"{"after":7}"#, damaged, "\u{fffd}"] {
-            assert_eq!(decode(&[stored(9, bad)], after), None, "{bad}");
+            assert_eq!(read(&[stored(9, bad)], after), None, "{bad}");
         }
-        assert_eq!(decode(&[stored(8, &user_deleted(7)), stored(10, &user_deleted(9))], after), None);
+        assert_eq!(read(&[stored(8, &user_deleted(7)), stored(10, &user_deleted(9))], after), None);
     }
 
     #[test]
@@ -146,11 +174,43 @@ mod tests {
         let newer = |after: u64| format!(r#"{{"after":{after},"level":{{"owner":"1","viewer":"2","level":"city"}}}}"#);
         let user_deleted = |after: u64| format!(r#"{{"after":{after},"user_deleted":"1"}}"#);
         let after = PolicyVersion(7);
-        let last = decode(&[stored(8, &newer(7))], after);
+        let last = read(&[stored(8, &newer(7))], after);
         assert_eq!(last, Some(Page { records: vec![], read: PolicyVersion(8) }));
-        let page = decode(&[stored(8, &newer(7)), stored(9, &user_deleted(8))], after).unwrap();
+        let page = read(&[stored(8, &newer(7)), stored(9, &user_deleted(8))], after).unwrap();
         assert_eq!((page.records.len(), page.records[0].index, page.read), (1, PolicyVersion(9), PolicyVersion(9)));
-        assert_eq!(decode(&[stored(9, &newer(8))], after), None);
-        assert_eq!(decode(&[stored(8, &newer(7)), stored(10, &user_deleted(9))], after), None);
+        assert_eq!(read(&[stored(9, &newer(8))], after), None);
+        assert_eq!(read(&[stored(8, &newer(7)), stored(10, &user_deleted(9))], after), None);
+    }
+
+    /// A later version may add a field to a kind that all know. That says nothing about the change, which still holds.
+    #[test]
+    fn a_known_kind_is_obeyed_whatever_a_newer_version_writes_beside_it() {
+        let deleted = ControlEntry::UserDeleted(UserId(1));
+        for text in [
+            r#"{"after":7,"by":"support","user_deleted":"1"}"#,
+            r#"{"after":7,"user_deleted":"1","version":{"a":[2]}}"#,
+        ] {
+            let record = ControlRecord { index: PolicyVersion(8), entry: deleted };
+            let page = Page { records: vec![record], read: PolicyVersion(8) };
+            assert_eq!(read(&[stored(8, text)], PolicyVersion(7)), Some(page), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_kind_is_warned_of_once_and_few_are_remembered() {
+        let unknown = Unknown::default();
+        let warned = |unknown: &Unknown| unknown.0.lock().iter().cloned().collect::<Vec<String>>();
+        let newer = |index: u64, kind: &str| stored(index, &format!(r#"{{"after":{},"{kind}":"1"}}"#, index - 1));
+        let page: Vec<KeyValue> = (8..108).map(|index| newer(index, "level")).collect();
+        assert!(decode(&page, PolicyVersion(7), &unknown).is_some_and(|page| page.read == PolicyVersion(107)));
+        assert_eq!(warned(&unknown), ["level"]);
+        let content = newer(8, "user 4711 of 52.1 north");
+        assert!(decode(&[content], PolicyVersion(7), &unknown).is_some());
+        assert_eq!(warned(&unknown), ["(no name of a kind)", "level"]);
+        for letters in 0..200u8 {
+            let kind: String = [b'a' + letters / 26, b'a' + letters % 26].map(char::from).iter().collect();
+            assert!(decode(&[newer(8, &kind)], PolicyVersion(7), &unknown).is_some());
+        }
+        assert_eq!(warned(&unknown).len(), UNKNOWN_KINDS);
     }
 }

@@ -12,12 +12,12 @@
 mod entry;
 mod settled;
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use entry::Unknown;
 use model::{NodeId, PolicyVersion};
 use parking_lot::Mutex;
 use ports::control::LogRead;
@@ -33,11 +33,26 @@ use crate::keys::{Span, hex};
 use crate::kv::{Found, KeyValue, Txn, count, delete, get, list_first, put, put_leased};
 use crate::{Etcd, in_time, keys, refused, unavailable, watch as watching};
 
-/// How long entries are kept: a node that could not read the log for longer lets its connections start anew.
-const KEPT: Duration = Duration::from_secs(600);
-/// Entries kept at the least, whatever their age: a process whose clock is ahead must not remove what is new; and at the
-/// most, about 200 B each: 333 a second for as long.
-const KEPT_ENTRIES: RangeInclusive<usize> = 20_000..=200_000;
+/// What is kept of the log.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept {
+    /// How long entries are kept: a node that could not read the log for longer lets its connections start anew.
+    pub time: Duration,
+    /// Entries kept whatever their age: a process whose clock is ahead must not remove what is new.
+    pub least: usize,
+    /// Entries kept at the most, about 200 B each.
+    pub most: usize,
+    /// Entries that a reader may be behind: as many as are read within the deadline of a call (2.5 s). A reader that is
+    /// further behind would begin from the same place again and again, and is told that it cannot read on.
+    pub catch_up: usize,
+}
+
+impl Default for Kept {
+    fn default() -> Kept {
+        Kept { time: Duration::from_secs(600), least: 20_000, most: 200_000, catch_up: 50_000 }
+    }
+}
+
 /// Entries appended in one transaction; etcd takes 128 operations in one.
 const TOGETHER: usize = 100;
 /// How many appends of one process come between two looks at how many entries there are. With all processes, this many
@@ -50,7 +65,7 @@ const PAGE: usize = 1_000;
 pub struct EtcdControlLog {
     etcd: Etcd,
     clock: Clock,
-    kept: (Duration, RangeInclusive<usize>),
+    kept: Kept,
     /// One append at a time: those of one process need not race each other.
     turn: Semaphore,
     /// Entries that wait for the turn.
@@ -61,6 +76,7 @@ pub struct EtcdControlLog {
     /// The highest index that this process has heard of.
     heard: Arc<watch::Sender<u64>>,
     lookout: Arc<Lookout>,
+    unknown: Unknown,
     /// Ends with the log.
     _tasks: JoinSet<()>,
 }
@@ -79,12 +95,11 @@ struct Tip {
 impl EtcdControlLog {
     /// The log of this cluster; begins to watch it, and so must be called in a runtime.
     pub fn new(etcd: Etcd, clock: Clock) -> EtcdControlLog {
-        EtcdControlLog::keeping(KEPT, KEPT_ENTRIES, etcd, clock)
+        EtcdControlLog::keeping(Kept::default(), etcd, clock)
     }
 
-    /// One that keeps entries only so long, as far as they are more than the first number and fewer than the second, for
-    /// tests of what comes after.
-    pub fn keeping(kept: Duration, entries: RangeInclusive<usize>, etcd: Etcd, clock: Clock) -> EtcdControlLog {
+    /// One with other bounds, for tests of what comes after them.
+    pub fn keeping(kept: Kept, etcd: Etcd, clock: Clock) -> EtcdControlLog {
         let heard = Arc::new(watch::Sender::new(0));
         let mut tasks = JoinSet::new();
         tasks.spawn({
@@ -100,13 +115,14 @@ impl EtcdControlLog {
         EtcdControlLog {
             etcd,
             clock,
-            kept: (kept, entries),
+            kept,
             turn: Semaphore::new(1),
             waiting: Mutex::default(),
             tip: Mutex::default(),
             appended: AtomicU64::new(0),
             heard,
             lookout,
+            unknown: Unknown::default(),
             _tasks: tasks,
         }
     }
@@ -172,7 +188,12 @@ impl EtcdControlLog {
                 return Ok(LogRead::Compacted { end });
             }
             raise(&self.heard, end.0);
-            let Some(page) = entry::decode(&found.kvs, read) else { return Ok(LogRead::Compacted { end }) };
+            if found.count > self.kept.catch_up {
+                return Ok(LogRead::Compacted { end });
+            }
+            let Some(page) = entry::decode(&found.kvs, read, &self.unknown) else {
+                return Ok(LogRead::Compacted { end });
+            };
             read = page.read;
             records.extend(page.records);
             if found.count <= found.kvs.len() {
@@ -206,17 +227,16 @@ impl EtcdControlLog {
     async fn trim(&self) -> Result<(), PortError> {
         let entries = self.etcd.keys.entries();
         let client = &self.etcd.client;
-        let (kept, numbers) = &self.kept;
         let there = Txn::default().then(count(&entries)).commit(client, Repeat::Always).await?.found(0).count;
-        let removable = there.saturating_sub(*numbers.start());
+        let removable = there.saturating_sub(self.kept.least);
         if removable == 0 {
             return Ok(());
         }
         let txn = Txn::default().then(list_first(&entries, removable.min(PAGE)));
         let mut oldest = txn.commit(client, Repeat::Always).await?.found(0).kvs;
-        let surplus = there.saturating_sub(*numbers.end());
+        let surplus = there.saturating_sub(self.kept.most);
         // An index is the wall clock of its append, or a little more.
-        let expired = self.clock.wall().before(*kept).0;
+        let expired = self.clock.wall().before(self.kept.time).0;
         let is_young = |kv: &KeyValue| keys::number(&kv.key).is_some_and(|index| index >= expired);
         let removed = oldest.iter().position(is_young).unwrap_or(oldest.len()).max(surplus.min(oldest.len()));
         oldest.truncate(removed);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use etcd_backend::{DEADLINE, Etcd, EtcdControlLog, EtcdDiscovery};
+use etcd_backend::{DEADLINE, Etcd, EtcdControlLog, EtcdDiscovery, Kept};
 use model::{NodeId, PolicyVersion};
 use ports::conformance::{fresh_node, fresh_user, soon};
 use ports::control::{LogRead, RIGHT_TO_SEND};
@@ -218,7 +218,7 @@ async fn who_is_no_member_cannot_confirm() {
 async fn the_log_is_bounded_and_says_so_to_who_is_behind() {
     const KEPT: usize = 50;
     let cluster = Cluster::in_shared();
-    let log = EtcdControlLog::keeping(Duration::from_secs(600), 4..=KEPT, cluster.etcd(), Clock::System);
+    let log = EtcdControlLog::keeping(Kept { least: 4, most: KEPT, ..Kept::default() }, cluster.etcd(), Clock::System);
     let mut indexes = Vec::new();
     for _ in 0..300 {
         indexes.push(log.append(entry()).await.unwrap());
@@ -247,14 +247,54 @@ async fn entries_are_kept_for_a_time_and_not_by_their_number() {
     };
     let readable =
         async |log: &EtcdControlLog, after| matches!(log.read_after(after).await, Ok(LogRead::Entries { .. }));
-    let kept_long = EtcdControlLog::keeping(Duration::from_secs(600), 4..=100_000, cluster.etcd(), Clock::System);
+    let kept_long = EtcdControlLog::keeping(Kept { least: 4, ..Kept::default() }, cluster.etcd(), Clock::System);
     let indexes = append_all(&kept_long, 300).await;
     assert!(readable(&kept_long, indexes[0]).await, "all of them are young");
-    let kept_short = EtcdControlLog::keeping(Duration::ZERO, 4..=100_000, cluster.etcd(), Clock::System);
+    let short = Kept { time: Duration::ZERO, least: 4, ..Kept::default() };
+    let kept_short = EtcdControlLog::keeping(short, cluster.etcd(), Clock::System);
     append_all(&kept_short, 70).await;
     assert!(!readable(&kept_short, indexes[0]).await && !readable(&kept_short, indexes[200]).await);
     let last = append_all(&kept_short, 6).await;
     assert!(readable(&kept_short, last[2]).await, "the newest stay, whatever their age");
+}
+
+/// A reader that cannot read all within one call would begin from the same place for ever.
+#[tokio::test]
+async fn who_is_further_behind_than_a_call_can_read_is_told_so() {
+    let cluster = Cluster::in_shared();
+    let log = EtcdControlLog::keeping(Kept { catch_up: 4, ..Kept::default() }, cluster.etcd(), Clock::System);
+    let start = end(&log).await;
+    let mut indexes = Vec::new();
+    for _ in 0..5 {
+        indexes.push(log.append(entry()).await.unwrap());
+    }
+    assert_eq!(log.read_after(start).await.unwrap(), LogRead::Compacted { end: indexes[4] });
+    let LogRead::Entries { records, .. } = log.read_after(indexes[0]).await.unwrap() else { panic!("4 can be read") };
+    assert_eq!(records.len(), 4);
+}
+
+/// About as many as a reader may be behind are read within the deadline of a call.
+#[tokio::test]
+#[ignore = "takes a minute; ./test long"]
+async fn a_reader_that_is_as_far_behind_as_it_may_be_catches_up() {
+    let cluster = Cluster::in_shared();
+    let log = Arc::new(cluster.log());
+    let start = end(&log).await;
+    let mut writers = JoinSet::new();
+    for _ in 0..200 {
+        let log = log.clone();
+        writers.spawn(async move {
+            // Some are appended twice.
+            for _ in 0..Kept::default().catch_up / 220 {
+                while log.append(entry()).await.is_err() {}
+            }
+        });
+    }
+    writers.join_all().await;
+    let begun = Clock::System.monotonic();
+    let LogRead::Entries { records, .. } = log.read_after(start).await.unwrap() else { panic!("compacted") };
+    eprintln!("{} entries read in {:?}", records.len(), Clock::System.monotonic().since(begun));
+    assert!(records.len() >= Kept::default().catch_up * 9 / 10);
 }
 
 /// More at once than fit into one transaction, from two processes.

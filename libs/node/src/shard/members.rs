@@ -36,6 +36,8 @@ pub(super) struct Members {
     users: FxHashMap<UserId, Member>,
     /// Users who had no viewers, with the moment at which they may go; each once.
     idle: VecDeque<(MonotonicMs, UserId)>,
+    /// Positions that were queued to be sent when their users went.
+    pub(super) dropped: u64,
 }
 
 impl Members {
@@ -74,12 +76,23 @@ impl Members {
     pub(super) fn settle(&mut self, user: UserId) {
         let Some(member) = self.users.get_mut(&user).filter(|member| member.viewers.is_empty()) else { return };
         match &member.last {
+            // Who is in the queue of the idle goes when their turn comes, or would be in it twice after coming back.
+            None if member.is_idle && !member.deleted => {}
             None => {
+                self.dropped += u64::from(member.is_fresh) + u64::from(member.wants_again);
                 self.users.remove(&user);
             }
             Some(last) if !std::mem::replace(&mut member.is_idle, true) => self.idle.push_back((last.expires, user)),
             Some(_) => {}
         }
+    }
+
+    /// Nobody has a position any more; with the next report there is one again.
+    pub(super) fn forget_positions(&mut self) {
+        self.users.retain(|_, member| {
+            member.last = None;
+            !member.viewers.is_empty()
+        });
     }
 
     /// Removes users without viewers whose position has expired. Looks at those only whose moment has come.
@@ -92,6 +105,12 @@ impl Members {
             }
             self.settle(user);
         }
+    }
+
+    /// Entries in the queue of users without viewers.
+    #[cfg(test)]
+    pub(super) fn idle(&self) -> usize {
+        self.idle.len()
     }
 
     pub(super) fn sharing(&self) -> impl Iterator<Item = (UserId, Generation)> {

@@ -30,6 +30,7 @@ use crate::signal::Signal;
 
 pub use drain::{Drained, News};
 pub use movement::Heard;
+pub use outgoing::Sent;
 pub use page::{Entry, Page};
 pub use pairs::Pair;
 pub use permissions::{Effects, InFlight};

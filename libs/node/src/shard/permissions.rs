@@ -165,8 +165,8 @@ impl Shard {
         }
     }
 
-    /// Entries are missing: takes every permission away, also from who is connecting, and says what may still be under
-    /// way.
+    /// Entries are missing: takes every permission away, also from who is connecting, forgets the positions to be sent,
+    /// and says what may still be under way.
     pub fn forget_permissions(&mut self, interests: &mut Interests, in_flight: &mut Vec<InFlight>) {
         let viewers: Vec<u32> = self.viewers.iter().map(|(viewer, _)| viewer).collect();
         for viewer in viewers {
@@ -180,6 +180,8 @@ impl Shard {
         self.connecting.clear();
         // A read that is under way began before the entries that are missing.
         self.unread.clear();
+        // Their owners may have been deleted.
+        self.members.forget_positions();
     }
 
     /// Takes a viewer's edges away, and tells it so: its client must not go on showing somebody.

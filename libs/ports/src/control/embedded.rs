@@ -169,7 +169,9 @@ impl EmbeddedControlLog {
             confirming.as_mut().enable();
             let senders = self.senders.senders();
             {
-                let said = said.lock();
+                let mut said = said.lock();
+                // What a node has said lasts as long as its lease.
+                said.retain(|node, _| senders.contains(node));
                 let has_come = |node: &NodeId| said.get(node).is_some_and(|reached| *reached >= index);
                 awaited.retain(|node| senders.contains(node) && !has_come(node));
             }

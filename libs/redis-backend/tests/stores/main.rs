@@ -1,5 +1,9 @@
 //! The cache and the registry keep their contracts on one server, on a cluster and behind sentinels.
 
+mod demoted;
+mod grouped;
+mod poisoned;
+
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 

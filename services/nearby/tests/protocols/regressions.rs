@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
 use model::{Motion, UserId};
+use ports::ControlEntry;
 use protocol::client::{Init, Report};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -130,6 +131,29 @@ async fn who_missed_entries_of_the_control_log_shows_nobody() {
     }
     assert_eq!(scene.judge.violation(), None);
     assert_eq!(alice.view().get(&BOB), None, "also the client was told");
+}
+
+/// The deletion was among the entries that were missed: the node went on publishing what it held, and confirmed with the
+/// next deletion that it held nothing.
+#[tokio::test(start_paused = true)]
+async fn who_missed_a_deletion_holds_no_position_from_before() {
+    let scene = Scene::new(3).await;
+    let _alice = scene.connect(ALICE, 0).await;
+    let _bob = scene.connect(BOB, 0).await;
+    pass(100).await;
+    scene.chaos.cut_off(0, Port::Poll, Sickness::Refuses, Duration::from_secs(5));
+    let control = &scene.fleet.records.control;
+    for user in [BOB, CAROL, CAROL, CAROL, CAROL] {
+        control.append(ControlEntry::UserDeleted(user)).await.unwrap();
+    }
+    pass(8_000).await;
+    let broker = &scene.fleet.brokers[0];
+    let published = broker.published();
+    scene.fleet.bus.change_routing();
+    pass(1_000).await;
+    assert_eq!(broker.published(), published, "nothing that may be a deleted user's is sent again");
+    let last = control.append(ControlEntry::UserDeleted(DAVE)).await.unwrap();
+    control.erased(last).await.unwrap();
 }
 
 /// The registry did not answer, and until it did the revoke waited for a connection whose socket was gone.

@@ -78,6 +78,18 @@ pub(crate) async fn request(
     token: Option<&str>,
     body: Option<&str>,
 ) -> Answer {
+    let answer = try_request(address, method, path, token, body).await.unwrap();
+    answer.unwrap_or_else(|| panic!("no response to {method} {path}"))
+}
+
+/// The same where the server may have gone: an error if there is no connection, `None` if there is no whole answer.
+pub(crate) async fn try_request(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    token: Option<&str>,
+    body: Option<&str>,
+) -> std::io::Result<Option<Answer>> {
     let mut text = format!("{method} {path} HTTP/1.1\r\nhost: nearby\r\nconnection: close\r\n");
     if let Some(token) = token {
         text += &format!("authorization: Bearer {token}\r\n");
@@ -88,12 +100,12 @@ pub(crate) async fn request(
     text += "\r\n";
     text += body.unwrap_or_default();
     let answer = timeout(PATIENCE, async {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(text.as_bytes()).await.unwrap();
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(text.as_bytes()).await?;
         let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).await.unwrap();
-        bytes
+        stream.read_to_end(&mut bytes).await?;
+        Ok(bytes)
     });
-    let bytes = answer.await.unwrap_or_else(|_| panic!("no answer in time: {method} {path}"));
-    Answer::parse(&bytes).unwrap_or_else(|| panic!("no response to {method} {path}: {bytes:?}"))
+    let bytes: std::io::Result<Vec<u8>> = answer.await.unwrap_or_else(|_| panic!("no answer in time: {method} {path}"));
+    Ok(Answer::parse(&bytes?))
 }

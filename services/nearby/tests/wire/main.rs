@@ -17,6 +17,7 @@ mod crashes;
 mod deadlines;
 mod deletions;
 mod devices;
+mod disks;
 mod frames;
 mod friends;
 mod intervals;

@@ -101,6 +101,11 @@ impl Process {
         prlimit(Some(pid), Resource::Fsize, limit).unwrap();
     }
 
+    /// Whether the process has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Waits for the end; the log is returned with it.
     pub(crate) async fn ended(mut self) -> (ExitStatus, String) {
         let status = timeout(2 * SOON, self.child.wait()).await.expect("the end of the process").unwrap();

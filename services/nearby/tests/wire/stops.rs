@@ -96,7 +96,7 @@ async fn a_stop_that_could_not_write_everything_says_so_and_fails() {
     let (status, log) = server.ended().await;
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(!log.contains("nothing lost"), "{log}");
-    let said: Vec<&str> = log.lines().filter(|line| line.contains("ERROR")).collect();
+    let said: Vec<&str> = log.lines().filter(|line| line.contains("ERROR node")).collect();
     assert!(said.len() == 1 && said[0].contains("points=3"), "{log}");
     assert!(log.lines().any(|line| line.starts_with("error: ") && line.contains("3 points")), "{log}");
 

@@ -218,6 +218,25 @@ async fn a_deletion_does_not_silence_a_node_whose_backends_hang() {
     }
 }
 
+/// What a node has confirmed lasts as long as its lease: a deletion that waits goes on when the node is back.
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_lease_ended_says_again_what_it_has_erased() {
+    let world = World::new(2).await;
+    let (alice, _bob) = connected(&world).await;
+    let control = &world.backends[0].control;
+    let index = control.append(ports::ControlEntry::UserDeleted(alice.user)).await.unwrap();
+    control.erased(index).await.unwrap();
+    world.foundation.discovery.set_health(Health::Down);
+    world.wait(20).await;
+    // Nobody is a member.
+    control.erased(index).await.unwrap();
+    world.foundation.discovery.set_health(Health::Up);
+    world.wait(5).await;
+    let began = Instant::now();
+    control.erased(index).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
 /// With the history under way and failing, its batch is tried again: not with what belongs to who is deleted.
 #[tokio::test(start_paused = true)]
 async fn nothing_of_a_deleted_person_comes_back_from_what_is_tried_again() {
