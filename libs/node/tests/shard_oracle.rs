@@ -14,7 +14,7 @@ use model::{
     TimestampMs, UserId, haversine,
 };
 use node::Signal;
-use node::shard::{Effects, Interests, News, Pair, Shard, Taken, ViewerId};
+use node::shard::{Effects, Heard, Interests, News, Pair, Shard, Taken, ViewerId};
 use ports::{ControlEntry, ControlRecord, Friendship};
 use proptest::prelude::*;
 use protocol::client::{GoneReason, Limit};
@@ -432,6 +432,27 @@ proptest! {
         }
         prop_assert_eq!(world.shard.population(), (0, 0), "nothing is left");
     }
+}
+
+/// Expired positions are swept once a second. In between they hold up nobody, on either side.
+#[test]
+fn what_has_expired_and_is_not_swept_yet_holds_up_no_earlier_report() {
+    let mut world = World::new();
+    world.entry(true, 0, 1);
+    for user in 0..2 {
+        world.connect(user, &[]);
+        world.take(&Step::Moved { user, time: Time::Later, north: 0, east: 0, is_old: false });
+    }
+    world.drain(0);
+    let first = world.fixes[&1];
+    world.now = first.expires;
+    let earlier = world.fix(Some(&first), 1, Time::Earlier, (3, 0), 0);
+    assert!(earlier.order < first.order);
+    assert_eq!(world.shard.moved(&earlier, Duration::ZERO, world.now), Taken::Newest);
+    assert_eq!(world.shard.heard(&earlier, world.now), Heard::Taken);
+    world.published(earlier);
+    world.drain(0);
+    assert_eq!(world.clients[&0].held[&1].ts, earlier.order.ts);
 }
 
 fn add(total: &mut node::shard::Tally, more: node::shard::Tally) {

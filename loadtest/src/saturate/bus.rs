@@ -24,7 +24,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 const PIPELINE: usize = 1_024;
 /// What is left of a position's life when it is published, as of one that was taken in this moment.
 const TIME_TO_LIVE_MS: u32 = 600_000;
-const RECORD_BYTES: usize = 66;
+const RECORD_BYTES: usize = 74;
 
 /// What was published on the bus.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -204,7 +204,7 @@ impl Publisher {
     }
 }
 
-/// A position as gateways tell it to each other: 66 bytes, little endian.
+/// A position as gateways tell it to each other: 74 bytes, little endian.
 fn record(user: u64, spot: Spot, generation: u64, intended_us: u64) -> [u8; RECORD_BYTES] {
     // Accuracy, altitude, speed and heading are no numbers, battery and charging 255: nothing of it is known.
     let mut record = [u8::MAX; RECORD_BYTES];
@@ -220,6 +220,8 @@ fn record(user: u64, spot: Spot, generation: u64, intended_us: u64) -> [u8; RECO
     for at in (48..64).step_by(4) {
         record[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
     }
+    // No two positions of a user have one time.
+    record[66..74].copy_from_slice(&0_u64.to_le_bytes());
     record
 }
 
@@ -236,6 +238,7 @@ mod tests {
         let fix = decode(&record(42, spot, 7, 1_763_721_600_123_456), MonotonicMs(5)).unwrap();
         assert_eq!((fix.user.0, fix.order.generation.0, fix.order.ts.0), (42, 7, 1_763_721_600_123));
         assert_eq!((fix.place.position().lat_e7(), fix.place.position().lon_e7()), (123_457_456, -1_234_567_891));
+        assert_eq!(fix.order.seq.0, 0);
         assert_eq!((fix.expires, fix.policy.0), (MonotonicMs(600_005), 0));
         assert_eq!(fix.motion, Motion::UNKNOWN);
     }
