@@ -144,7 +144,7 @@ impl Sentinels {
     /// If the sentinel does not begin it.
     pub fn fail_over(&self) {
         let answer = ask(self.sentinels[0].0, &[b"SENTINEL", b"FAILOVER", b"main"]).unwrap_or_default();
-        assert_eq!(answer, b"+OK\r\n", "{}", String::from_utf8_lossy(&answer));
+        assert!(answer.starts_with(b"+OK"), "{}", String::from_utf8_lossy(&answer));
     }
 }
 

@@ -1,7 +1,5 @@
 //! In a cluster the keys of one slot go into one script.
 
-use std::time::Duration;
-
 use fred::util::redis_keyslot;
 use model::{Fix, TimestampMs, UserId};
 use ports::cache::Put;
@@ -58,20 +56,4 @@ async fn the_keys_of_one_slot_take_one_script_and_each_answer_finds_its_user() {
     assert_eq!(times, (1..=40).map(TimestampMs).collect::<Vec<_>>());
     println!("40 keys in 8 slots: {put} scripts to put, {got} to get");
     assert_eq!((put, got), (8, 8));
-}
-
-/// What a real batch gains: keys fall into 16,384 slots.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_large_batch_takes_fewer_scripts_than_keys() {
-    const KEYS: u64 = 8_192;
-    let cluster = RedisCluster::start();
-    let cache = RedisCache::connect(&cluster.url(), "", Clock::System).await.expect("a cache");
-    let users: Vec<UserId> = (1..=KEYS).map(UserId).collect();
-    cache.get_many(&users[..1_000]).await.expect("read");
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    let before = scripts(&cluster);
-    cache.get_many(&users).await.expect("read");
-    let taken = scripts(&cluster) - before;
-    println!("{KEYS} keys: {taken} scripts");
-    assert!(taken < KEYS * 9 / 10, "{taken}");
 }
